@@ -1,0 +1,1 @@
+//! Backstay: config.

@@ -1,0 +1,90 @@
+use std::collections::BTreeMap;
+
+use backstay_model::{PartRecord, Root};
+use backstay_repository::Repository;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The named streams of a part, as capture wrote them.
+pub type Contents = BTreeMap<String, Root>;
+
+/// What capture returns: the streams it wrote, and what it observed.
+#[derive(Debug, Clone)]
+pub struct Captured {
+    pub contents: Contents,
+    pub facts: serde_json::Value,
+    /// One line for a person: `2 databases, 41 tables, 1,204 rows`.
+    pub summary: String,
+    /// What belongs to this part and is not in the snapshot, in words for a person.
+    pub not_covered: Vec<String>,
+}
+
+/// A part as a snapshot recorded it, read from the repository once.
+#[derive(Clone)]
+pub struct Recorded {
+    pub record: PartRecord,
+    pub contents: Contents,
+    pub facts: serde_json::Value,
+    pub repository: Repository,
+}
+
+/// Facts and lists of streams larger than this are not ours.
+const FACTS_BYTES_MAX: u64 = 1 << 30;
+
+impl Recorded {
+    /// Reads what a manifest's record points to.
+    pub async fn open(repository: &Repository, record: &PartRecord) -> Result<Self, RecordedError> {
+        Ok(Self {
+            contents: read(repository, record, &record.contents).await?,
+            facts: read(repository, record, &record.facts).await?,
+            record: record.clone(),
+            repository: repository.clone(),
+        })
+    }
+
+    /// The facts in the part's own type.
+    pub fn facts<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_value(self.facts.clone())
+    }
+}
+
+impl Captured {
+    pub fn new<T: Serialize>(contents: Contents, facts: &T, summary: String) -> Result<Self, serde_json::Error> {
+        Ok(Self { contents, facts: serde_json::to_value(facts)?, summary, not_covered: Vec::new() })
+    }
+
+    /// The total length of the named streams.
+    pub fn bytes(&self) -> u64 {
+        self.contents.values().map(|root| root.bytes).sum()
+    }
+}
+
+/// Why a recorded part cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordedError {
+    #[error("cannot read what the snapshot holds of {part}")]
+    Read {
+        part: backstay_model::PartName,
+        #[source]
+        source: backstay_repository::Error,
+    },
+    #[error("what the snapshot holds of {part} is not readable as JSON")]
+    Parse {
+        part: backstay_model::PartName,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+async fn read<T: DeserializeOwned>(
+    repository: &Repository,
+    record: &PartRecord,
+    root: &Root,
+) -> Result<T, RecordedError> {
+    let part = || record.name.clone();
+    let bytes = repository
+        .read_whole(root, FACTS_BYTES_MAX)
+        .await
+        .map_err(|source| RecordedError::Read { part: part(), source })?;
+    serde_json::from_slice(&bytes).map_err(|source| RecordedError::Parse { part: part(), source })
+}

@@ -1,0 +1,18 @@
+//! The two seams of Backstay.
+//!
+//! A [`Part`] is one kind of thing that can be taken back; a [`Workload`] is what runs on top of the
+//! parts and must be quiet while they change. To make one more kind of thing reversible is to write
+//! one more `Part`. This crate holds the contracts, and in `fakes` an implementation of each in
+//! memory that can be told to fail or to die anywhere.
+
+mod contents;
+mod error;
+mod part;
+mod token;
+mod workload;
+
+pub use contents::{Captured, Contents, Recorded, RecordedError};
+pub use error::{Error, ErrorKind};
+pub use part::{Part, Proof, Standing};
+pub use token::Token;
+pub use workload::{Condition, NoWorkload, Workload};

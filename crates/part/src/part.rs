@@ -1,0 +1,92 @@
+use async_trait::async_trait;
+use backstay_model::{Finding, Loss, PartKind, PartName, PartPlan, RunId};
+use backstay_repository::SnapshotWriter;
+use backstay_run::Context;
+
+use crate::{Captured, Error, Recorded, Token};
+
+/// One kind of thing that can be taken back: `capture → stage → prove → activate → revert | settle`.
+///
+/// Everything a run makes is named after the run's id, so that it can be found again without a token.
+/// Every phase may be repeated after it succeeded, or died, and then does what is left to do.
+#[async_trait]
+pub trait Part: Send + Sync {
+    fn name(&self) -> &PartName;
+
+    fn kind(&self) -> PartKind;
+
+    /// Whether capture and restore could work here and now. Changes nothing.
+    async fn preflight(&self, context: &Context) -> Result<Vec<Finding>, Error>;
+
+    /// Streams the live state into the repository. What cannot be read whole fails by name.
+    async fn capture(&self, context: &Context, writer: &SnapshotWriter) -> Result<Captured, Error>;
+
+    /// What taking this part back would do. Changes nothing; works with rights to read alone.
+    async fn plan(&self, context: &Context, recorded: &Recorded) -> Result<PartPlan, Error>;
+
+    /// Builds the recorded state beside the live one, which stays untouched.
+    async fn stage(&self, context: &Context, recorded: &Recorded) -> Result<Token, Error>;
+
+    /// For undo: the token with which `activate` brings back what `activated` (the token of an
+    /// earlier run's activation) replaced. Fails where that was let go.
+    async fn stage_kept(&self, context: &Context, activated: &Token) -> Result<Token, Error>;
+
+    /// Compares what is staged with the facts recorded at capture.
+    async fn prove(&self, context: &Context, recorded: &Recorded, staged: &Token) -> Result<Proof, Error>;
+
+    /// Switches: short, reversible. Returns what `revert` and `settle` need.
+    async fn activate(&self, context: &Context, staged: &Token) -> Result<Token, Error>;
+
+    /// Switches back, from wherever an activation of `staged` by this run ended or died.
+    async fn revert(&self, context: &Context, staged: &Token) -> Result<(), Error>;
+
+    /// Where an activation of `staged` stands now, read from the live system itself.
+    async fn standing(&self, context: &Context, staged: &Token) -> Result<Standing, Error>;
+
+    /// Exactly what the kept side holds that the live one lacks, after a switch.
+    async fn loss(&self, context: &Context, activated: &Token) -> Result<Option<Loss>, Error>;
+
+    /// Captures what an activation kept, so that letting go of it loses nothing. Nothing where there
+    /// is nothing to capture.
+    async fn capture_kept(
+        &self,
+        context: &Context,
+        activated: &Token,
+        writer: &SnapshotWriter,
+    ) -> Result<Option<Captured>, Error>;
+
+    /// Lets go of what an activation kept.
+    async fn settle(&self, context: &Context, activated: &Token) -> Result<(), Error>;
+
+    /// Removes whatever `run` staged and did not activate, with or without its token.
+    async fn abandon(&self, context: &Context, run: &RunId, staged: Option<&Token>) -> Result<(), Error>;
+}
+
+/// The outcome of comparing a staged copy with its facts: it is proven if nothing was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Proof {
+    pub findings: Vec<String>,
+    /// What was compared, in words: `41 tables, 1,204 rows, 7 sequences`.
+    pub compared: String,
+}
+
+impl Proof {
+    pub fn holds(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+/// Where a switch stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// What was live before the run is live.
+    NotSwitched,
+    /// It died between the two; `revert` and `activate` both can end it.
+    Half(String),
+    /// What the run staged is live, and what it replaced is kept.
+    Switched,
+    /// What the run staged is live, and what it replaced was let go.
+    Settled,
+    /// Neither is to be found as it was left: a person must look.
+    Unclear(String),
+}

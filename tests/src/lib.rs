@@ -1,0 +1,1 @@
+//! End-to-end journeys through the binary; see `journeys/`.
