@@ -1,1 +1,16 @@
-//! Backstay: testkit.
+//! What tests stand on: private PostgreSQL clusters, a runner for the binary, a clock that is held by
+//! hand, a listener that remembers. A dev-dependency only; it may panic, print and read the
+//! environment, which nothing else in the workspace may.
+#![expect(clippy::expect_used, clippy::print_stderr, reason = "a test that cannot be set up should say so and end")]
+
+mod binary;
+mod clock;
+mod cluster;
+mod listener;
+mod surroundings;
+
+pub use binary::{Backstay, Ran};
+pub use clock::ManualClock;
+pub use cluster::PrivateCluster;
+pub use listener::Memory;
+pub use surroundings::{left_out, majors, server_from, wait_until};
