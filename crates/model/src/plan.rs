@@ -12,6 +12,9 @@ pub struct PartPlan {
     pub unchanged: bool,
     pub steps: Vec<String>,
     pub differences: Vec<Difference>,
+    /// Why the recorded release could not run on this part as it is live: a schema or a migration
+    /// head that is not as captured. Where this is empty, images and files may go back alone.
+    pub must_go_back: Vec<String>,
     /// What must still be so when the plan is executed: schema, database oids, container ids, file
     /// digests; never rows. Opaque to everybody but the part.
     pub basis: serde_json::Value,
@@ -32,6 +35,7 @@ impl PartPlan {
             unchanged: false,
             steps: Vec::new(),
             differences: Vec::new(),
+            must_go_back: Vec::new(),
             basis,
             loss: None,
             bytes_needed: None,

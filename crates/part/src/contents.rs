@@ -12,6 +12,8 @@ pub type Contents = BTreeMap<String, Root>;
 #[derive(Debug, Clone)]
 pub struct Captured {
     pub contents: Contents,
+    /// Two captures of the same state give equal facts, but for what stands under a key `moment`,
+    /// at any depth: what differs although nothing changed belongs there.
     pub facts: serde_json::Value,
     /// One line for a person: `2 databases, 41 tables, 1,204 rows`.
     pub summary: String,

@@ -9,6 +9,9 @@ use crate::{Captured, Error, Recorded, Token};
 ///
 /// Everything a run makes is named after the run's id, so that it can be found again without a token.
 /// Every phase may be repeated after it succeeded, or died, and then does what is left to do.
+/// A phase's future may be dropped anywhere; then whatever it had going must end with it, or be
+/// harmless to a later `revert` and `abandon`. Recovery continues the run: it calls with the dead
+/// run's id in the context.
 #[async_trait]
 pub trait Part: Send + Sync {
     fn name(&self) -> &PartName;
@@ -17,6 +20,12 @@ pub trait Part: Send + Sync {
 
     /// Whether capture and restore could work here and now. Changes nothing.
     async fn preflight(&self, context: &Context) -> Result<Vec<Finding>, Error>;
+
+    /// A cheap look at what must not change while a snapshot is taken: image ids, file digests.
+    /// Two looks at the same state are equal. Nothing where the part has a moment of its own.
+    async fn look(&self, _context: &Context) -> Result<Option<serde_json::Value>, Error> {
+        Ok(None)
+    }
 
     /// Streams the live state into the repository. What cannot be read whole fails by name.
     async fn capture(&self, context: &Context, writer: &SnapshotWriter) -> Result<Captured, Error>;
@@ -37,7 +46,8 @@ pub trait Part: Send + Sync {
     /// Switches: short, reversible. Returns what `revert` and `settle` need.
     async fn activate(&self, context: &Context, staged: &Token) -> Result<Token, Error>;
 
-    /// Switches back, from wherever an activation of `staged` by this run ended or died.
+    /// Switches back, from wherever an activation of `staged` by this run ended or died. What was
+    /// never switched is left as it is; what was staged is staged again, or kept again.
     async fn revert(&self, context: &Context, staged: &Token) -> Result<(), Error>;
 
     /// Where an activation of `staged` stands now, read from the live system itself.
@@ -58,7 +68,8 @@ pub trait Part: Send + Sync {
     /// Lets go of what an activation kept.
     async fn settle(&self, context: &Context, activated: &Token) -> Result<(), Error>;
 
-    /// Removes whatever `run` staged and did not activate, with or without its token.
+    /// Removes whatever `run` staged and did not activate, with or without its token. What an earlier
+    /// run kept is not of this run's making and stays.
     async fn abandon(&self, context: &Context, run: &RunId, staged: Option<&Token>) -> Result<(), Error>;
 }
 

@@ -12,12 +12,16 @@ pub trait Workload: Send + Sync {
     /// What `stop` would stop, by name. Empty where nothing runs.
     async fn running(&self, context: &Context) -> Result<Vec<String>, Error>;
 
-    /// Makes writers quiet and returns what `start` needs. Stopping what is stopped is no error.
-    async fn stop(&self, context: &Context) -> Result<Token, Error>;
+    /// What runs now and how: all that `stop` and `start` need. It is journaled before `stop`, so that
+    /// a run that dies half-way through stopping still knows what to start. Changes nothing.
+    async fn observe(&self, context: &Context) -> Result<Token, Error>;
 
-    /// Starts again what `stop` stopped, with the images and files that now are live, and returns when
-    /// it runs. Starting what runs as it should is no error.
-    async fn start(&self, context: &Context, stopped: &Token) -> Result<(), Error>;
+    /// Makes the observed writers quiet. Stopping what is stopped is no error.
+    async fn stop(&self, context: &Context, observed: &Token) -> Result<(), Error>;
+
+    /// Starts what was observed, with the images and files that now are live, and returns when it runs
+    /// those images, compared by id. Starting what runs as it should is no error.
+    async fn start(&self, context: &Context, observed: &Token) -> Result<(), Error>;
 
     /// Looks whether it is healthy, for as long as it takes to know.
     async fn probe(&self, context: &Context) -> Result<Condition, Error>;
@@ -45,11 +49,15 @@ impl Workload for NoWorkload {
         Ok(Vec::new())
     }
 
-    async fn stop(&self, _context: &Context) -> Result<Token, Error> {
+    async fn observe(&self, _context: &Context) -> Result<Token, Error> {
         Ok(Token(serde_json::Value::Null))
     }
 
-    async fn start(&self, _context: &Context, _stopped: &Token) -> Result<(), Error> {
+    async fn stop(&self, _context: &Context, _observed: &Token) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn start(&self, _context: &Context, _observed: &Token) -> Result<(), Error> {
         Ok(())
     }
 
