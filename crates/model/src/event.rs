@@ -1,7 +1,10 @@
+use serde::Serialize;
+
 use crate::PartName;
 
 /// What happens while a run goes on. Libraries say these; only the command prints them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A step of the run begins.
     StepBegan {

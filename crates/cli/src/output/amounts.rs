@@ -1,0 +1,80 @@
+use std::time::Duration;
+
+use chrono::{DateTime, Local, Utc};
+
+const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+/// `1.4 GiB`.
+pub fn bytes(count: u64) -> String {
+    let mut unit = 0;
+    let mut whole = count;
+    let mut rest = 0;
+    while whole >= 1024 && unit + 1 < UNITS.len() {
+        rest = whole % 1024;
+        whole /= 1024;
+        unit += 1;
+    }
+    if unit == 0 { format!("{whole} B") } else { format!("{whole}.{} {}", rest * 10 / 1024, UNITS[unit]) }
+}
+
+/// `1,204,000`.
+pub fn number(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `3 tables`, `1 table`.
+pub fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", number(count), if count == 1 { one } else { many })
+}
+
+/// `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `4 days`.
+pub fn time(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..=9 => format!("{:.1} s", duration.as_secs_f64()),
+        10..=59 => format!("{seconds} s"),
+        60..=3599 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..=172_799 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// How long ago, in words.
+pub fn ago(moment: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    match (now - moment).to_std() {
+        Ok(age) => format!("{} ago", time(age)),
+        Err(_) => "in the future".to_owned(),
+    }
+}
+
+/// Local time, for the eyes beside an id that is UTC.
+pub fn local(moment: DateTime<Utc>) -> String {
+    moment.with_timezone(&Local).format("%Y-%m-%d %H:%M %z").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_read_as_people_write_them() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(u64::MAX), "16777215.9 TiB");
+        assert_eq!(number(1_204_000), "1,204,000");
+        assert_eq!(number(999), "999");
+        assert_eq!(counted(1, "row", "rows"), "1 row");
+        assert_eq!(time(Duration::from_millis(420)), "0.4 s");
+        assert_eq!(time(Duration::from_secs(185)), "3 min 5 s");
+        assert_eq!(time(Duration::from_secs(86_400 * 4)), "4 days");
+    }
+}

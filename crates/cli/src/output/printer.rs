@@ -1,0 +1,67 @@
+use std::io::{self, IsTerminal, Write};
+
+use crate::arguments::Everywhere;
+use crate::report::{Failure, Report};
+
+/// The only place that writes to standard output and standard error.
+#[derive(Debug, Clone, Copy)]
+pub struct Printer {
+    json: bool,
+    quiet: bool,
+    colour: bool,
+}
+
+const RED: &str = "\x1b[1;31m";
+const CYAN: &str = "\x1b[36m";
+const PLAIN: &str = "\x1b[0m";
+
+impl Printer {
+    pub fn new(everywhere: &Everywhere) -> Self {
+        let colour = !everywhere.no_color && io::stderr().is_terminal();
+        Self { json: everywhere.json, quiet: everywhere.quiet, colour }
+    }
+
+    /// Data goes to standard output, everything else to standard error.
+    pub fn print(self, command: &str, report: &Report) {
+        let text = if self.json { report.json(command).to_string() } else { report.text.clone() };
+        if !text.is_empty() {
+            let mut output = io::stdout().lock();
+            // A reader that went away, as `| head` does, is nothing to report.
+            let _ = output.write_all(text.as_bytes());
+            if !text.ends_with('\n') {
+                let _ = output.write_all(b"\n");
+            }
+            let _ = output.flush();
+        }
+        if let Some(error) = &report.error {
+            self.fail(error);
+        }
+    }
+
+    fn fail(self, failure: &Failure) {
+        let mut text = format!("{}: {}\n", self.paint(RED, "error"), failure.what.first().map_or("", String::as_str));
+        for cause in failure.what.iter().skip(1) {
+            text.push_str(&format!("  because {cause}\n"));
+        }
+        text.push_str(&format!("state: {}\n", failure.state.words()));
+        for hint in &failure.hints {
+            text.push_str(&format!("{}: {hint}\n", self.paint(CYAN, "hint")));
+        }
+        self.say(&text);
+    }
+
+    /// A line for a person that is not the result.
+    pub fn note(self, text: &str) {
+        if !self.quiet {
+            self.say(&format!("{text}\n"));
+        }
+    }
+
+    fn say(self, text: &str) {
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+
+    fn paint(self, colour: &str, text: &str) -> String {
+        if self.colour { format!("{colour}{text}{PLAIN}") } else { text.to_owned() }
+    }
+}
