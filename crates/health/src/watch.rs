@@ -1,0 +1,59 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use backstay_model::Clock;
+use backstay_run::Interrupt;
+use futures_util::future::join_all;
+
+use backstay_part::Condition;
+
+use crate::probe::{Look, Probe, Seen};
+use crate::rule::Rule;
+use crate::verdict::{Verdict, judge};
+
+/// The probes that failed before a deploy, by name.
+pub type Baseline = BTreeSet<String>;
+
+/// Looks again and again, all probes at once, until the answer is steady or due.
+///
+/// With `patient`, a bad answer is not the last word before the time is up: that is what waiting for
+/// a start means. Without it, a steady bad answer ends the window.
+pub async fn watch(
+    probes: &[Probe],
+    rule: &Rule,
+    baseline: &Baseline,
+    patient: bool,
+    clock: &Arc<dyn Clock>,
+    interrupt: &Interrupt,
+) -> Verdict {
+    let start = clock.elapsed();
+    let mut windows: Vec<(String, Option<String>, Vec<Look>)> =
+        probes.iter().map(|probe| (probe.name.clone(), probe.service.clone(), Vec::new())).collect();
+    loop {
+        for (window, look) in windows.iter_mut().zip(join_all(probes.iter().map(Probe::look)).await) {
+            window.2.push(look);
+        }
+        let due = clock.elapsed().saturating_sub(start) >= rule.timeout || interrupt.is_requested();
+        let verdict = judge(&windows, baseline, rule, due);
+        let fatal = windows.iter().any(|(_, _, looks)| looks.iter().any(|look| matches!(look.seen, Seen::Fatal(_))));
+        let decided = match verdict.condition {
+            Condition::Healthy => true,
+            Condition::Unhealthy { .. } => !patient || fatal,
+            Condition::Undecided { .. } => false,
+        };
+        if due || decided {
+            return verdict;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(rule.interval) => {}
+            () = interrupt.requested() => {}
+        }
+    }
+}
+
+/// What fails now: taken before a deploy, so that it cannot be blamed on it.
+pub async fn look_once(probes: &[Probe]) -> Baseline {
+    let looks = join_all(probes.iter().map(Probe::look)).await;
+    let bad = |look: &Look| matches!(look.seen, Seen::Bad(_) | Seen::Fatal(_));
+    probes.iter().zip(looks).filter(|(_, look)| bad(look)).map(|(probe, _)| probe.name.clone()).collect()
+}
