@@ -1,1 +1,38 @@
-//! Backstay: postgres.
+//! The databases of one PostgreSQL server as one part: captured while they run, staged beside the
+//! live ones, proven equal to what was captured, swapped in one transaction and swapped back.
+//!
+//! Everything is read over ordinary sessions with pinned settings; only the schema comes from
+//! `pg_dump`. This crate knows no Compose, no configuration file and no command line; it reads no
+//! environment and no home folder, and what of those it needs is handed over as values.
+
+mod capture;
+mod catalog;
+mod error;
+mod facts;
+mod fingerprint;
+mod history;
+mod loss;
+mod names;
+mod preflight;
+mod prove;
+mod schema;
+mod server_part;
+mod session;
+mod settings;
+mod settle;
+mod stage;
+mod swap;
+mod tools;
+
+pub use error::Error;
+pub use facts::{
+    DatabaseFacts, ExtensionFacts, Extent, LargeObjectFacts, MatviewFacts, MigrationHead, Moment, ObjectFacts,
+    RangeFacts, RoleFacts, RowsOf, SequenceFacts, ServerFacts, SettingFacts, TableFacts,
+};
+pub use fingerprint::{Fingerprint, RowSum};
+pub use history::heads as migration_heads;
+pub use names::{identifier, literal, qualified};
+pub use server_part::{Database, Options, ServerPart};
+pub use session::{Session, connect, connect_plainly};
+pub use settings::{Host, Settings, Surroundings};
+pub use tools::{LocalTools, Tool, ToolCall, ToolOutcome, Tools};

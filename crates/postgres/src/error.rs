@@ -1,0 +1,115 @@
+use std::path::PathBuf;
+
+use backstay_part::ErrorKind;
+use thiserror::Error;
+
+/// Why something about a server or its databases did not work.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("the connection's {subject} {why}")]
+    Settings { subject: &'static str, why: String },
+    #[error("cannot read {}", path.display())]
+    ReadFile {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot connect to {database} on {server}")]
+    Connect {
+        database: String,
+        server: String,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("{server} does not answer within {seconds} s")]
+    ConnectTimeout { server: String, seconds: u64 },
+    #[error(
+        "{server} is a connection pooler that hands out its server sessions by transaction; \
+         locks and snapshots need a session of their own, so give the address of the server behind it"
+    )]
+    Pooler { server: String },
+    #[error("cannot {action} in {database}")]
+    Query {
+        action: String,
+        database: String,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("no {program} of version {major} or newer is here; it comes with the package {package}")]
+    NoTool { program: &'static str, major: u32, package: String },
+    #[error("cannot run {program}")]
+    RunTool {
+        program: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{program} failed for {database}: {said}")]
+    ToolFailed { program: &'static str, database: String, said: String },
+    #[error("cannot read the rows of {} in {database}", tables.join(", "))]
+    Unreadable { database: String, tables: Vec<String> },
+    #[error("cannot lock the tables of {database} for reading within {seconds} s: {blocker}")]
+    Locked { database: String, seconds: u64, blocker: String },
+    #[error("the tables of {database} do not stand still: {what}")]
+    Moving { database: String, what: String },
+    #[error("cannot copy the rows of {table} in {database}")]
+    CopyRows {
+        table: String,
+        database: String,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("cannot write {subject} to the repository")]
+    Store {
+        subject: String,
+        #[source]
+        source: backstay_repository::Error,
+    },
+    #[error("cannot make a temporary file")]
+    Spool {
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{subject} cannot be read as what it should be: {why}")]
+    Malformed { subject: String, why: String },
+    #[error("the facts of the databases cannot be written or read as JSON")]
+    Facts {
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("stopped on request")]
+    Interrupted,
+}
+
+impl Error {
+    /// What this means for the run.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Settings { .. }
+            | Self::ReadFile { .. }
+            | Self::Connect { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::Pooler { .. }
+            | Self::NoTool { .. } => ErrorKind::Environment,
+            Self::Interrupted => ErrorKind::Interrupted,
+            _ => ErrorKind::Failed,
+        }
+    }
+
+    pub(crate) fn query(action: impl Into<String>, database: &str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Query { action: action.into(), database: database.to_owned(), source }
+    }
+
+    /// The SQLSTATE where the server refused.
+    pub(crate) fn sqlstate(&self) -> Option<String> {
+        match self {
+            Self::Query { source, .. } | Self::CopyRows { source, .. } | Self::Connect { source, .. } => {
+                sqlstate(source)
+            }
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn sqlstate(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error()?.code().map(std::borrow::Cow::into_owned)
+}

@@ -1,0 +1,132 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Says in facts how fingerprints were made.
+pub(crate) const ALGORITHM: &str =
+    "sum mod 2^128 of the first 16 bytes (little-endian) of SHA-256 of each row's COPY text line";
+
+/// 128 bits over the rows of a table, whatever their order: the sum of a hash of each row.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Fingerprint(u128);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({self})")
+    }
+}
+
+impl From<Fingerprint> for String {
+    fn from(fingerprint: Fingerprint) -> String {
+        fingerprint.to_string()
+    }
+}
+
+impl TryFrom<String> for Fingerprint {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        u128::from_str_radix(&text, 16).map(Self)
+    }
+}
+
+/// Counts and fingerprints rows as their COPY text passes, in pieces of any size.
+#[derive(Debug, Clone, Default)]
+pub struct RowSum {
+    rows: u64,
+    sum: u128,
+    bytes: u64,
+    partial: Vec<u8>,
+}
+
+impl RowSum {
+    /// Takes the next piece. In COPY's text format a line feed ends a row and stands nowhere else.
+    pub fn push(&mut self, piece: &[u8]) {
+        self.bytes += piece.len() as u64;
+        let mut rest = piece;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let (row, after) = rest.split_at(end + 1);
+            if self.partial.is_empty() {
+                self.add(row);
+            } else {
+                let mut whole = std::mem::take(&mut self.partial);
+                whole.extend_from_slice(row);
+                self.add(&whole);
+            }
+            rest = after;
+        }
+        self.partial.extend_from_slice(rest);
+    }
+
+    /// Takes in what another range of the same table came to.
+    pub fn merge(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint(self.sum)
+    }
+
+    /// Whether the last row was whole.
+    pub fn is_whole(&self) -> bool {
+        self.partial.is_empty()
+    }
+
+    fn add(&mut self, row: &[u8]) {
+        let mut first = [0; 16];
+        for (to, from) in first.iter_mut().zip(Sha256::digest(row)) {
+            *to = from;
+        }
+        self.sum = self.sum.wrapping_add(u128::from_le_bytes(first));
+        self.rows += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sum_of(pieces: &[&str]) -> (u64, Fingerprint) {
+        let mut sum = RowSum::default();
+        for piece in pieces {
+            sum.push(piece.as_bytes());
+        }
+        assert!(sum.is_whole());
+        (sum.rows(), sum.fingerprint())
+    }
+
+    #[test]
+    fn order_and_pieces_do_not_matter_but_every_row_does() {
+        let whole = sum_of(&["1\ta\n2\tb\n\n"]);
+        assert_eq!(whole, sum_of(&["2\t", "b\n", "\n1\ta", "\n"]));
+        assert_eq!(whole.0, 3);
+        assert_ne!(whole.1, sum_of(&["1\ta\n2\tb\n\n\n"]).1);
+        assert_ne!(whole.1, sum_of(&["1\ta\n2\tc\n\n"]).1);
+        assert_ne!(sum_of(&["1\n1\n"]).1, sum_of(&["1\n1\n1\n"]).1);
+    }
+
+    #[test]
+    fn a_fingerprint_is_read_back_as_written() {
+        let fingerprint = sum_of(&["x\n"]).1;
+        let json = serde_json::to_string(&fingerprint).unwrap();
+        assert_eq!(serde_json::from_str::<Fingerprint>(&json).unwrap(), fingerprint);
+    }
+}

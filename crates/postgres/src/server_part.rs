@@ -1,0 +1,158 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backstay_model::{Finding, Loss, PartKind, PartName, PartPlan, RunId};
+use backstay_part::{Captured, Part, Proof, Recorded, Standing, Token};
+use backstay_repository::SnapshotWriter;
+use backstay_run::Context;
+
+use crate::{Error, Settings, Tools, capture, loss, preflight, prove, settle, stage, swap};
+
+/// All configured databases of one server: they are captured one by one and swapped in one transaction.
+#[derive(Clone)]
+pub struct ServerPart {
+    name: PartName,
+    databases: Vec<Database>,
+    tools: Arc<dyn Tools>,
+    options: Options,
+}
+
+/// One configured database.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Its name in the configuration.
+    pub label: String,
+    pub settings: Settings,
+    /// Tables, as `schema.table`, whose rows are left out.
+    pub exclude_rows: Vec<String>,
+}
+
+/// How the part goes about its work.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long one attempt waits for a lock on a table.
+    pub lock_timeout: Duration,
+    /// How long attempts go on.
+    pub lock_wait: Duration,
+    /// Connections that copy rows side by side.
+    pub workers: usize,
+    /// Another server for staged copies that are only proven.
+    pub scratch: Option<Settings>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { lock_timeout: Duration::from_secs(3), lock_wait: Duration::from_secs(60), workers: 4, scratch: None }
+    }
+}
+
+impl ServerPart {
+    /// `databases` are all on one server, each under a label of its own.
+    pub fn new(name: PartName, databases: Vec<Database>, tools: Arc<dyn Tools>, options: Options) -> Self {
+        Self { name, databases, tools, options }
+    }
+
+    pub fn databases(&self) -> &[Database] {
+        &self.databases
+    }
+
+    pub fn database(&self, label: &str) -> Option<&Database> {
+        self.databases.iter().find(|database| database.label == label)
+    }
+
+    pub fn tools(&self) -> &Arc<dyn Tools> {
+        &self.tools
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    fn explain<T>(&self, action: &'static str, result: Result<T, Error>) -> Result<T, backstay_part::Error> {
+        result.map_err(|error| backstay_part::Error {
+            part: self.name.clone(),
+            action,
+            kind: error.kind(),
+            source: Box::new(error),
+        })
+    }
+}
+
+#[async_trait]
+impl Part for ServerPart {
+    fn name(&self) -> &PartName {
+        &self.name
+    }
+
+    fn kind(&self) -> PartKind {
+        PartKind::Database
+    }
+
+    async fn preflight(&self, context: &Context) -> Result<Vec<Finding>, backstay_part::Error> {
+        self.explain("examine", preflight::preflight(self, context).await)
+    }
+
+    async fn capture(&self, context: &Context, writer: &SnapshotWriter) -> Result<Captured, backstay_part::Error> {
+        self.explain("capture", capture::capture(self, context, writer).await)
+    }
+
+    async fn plan(&self, context: &Context, recorded: &Recorded) -> Result<PartPlan, backstay_part::Error> {
+        self.explain("plan for", stage::plan(self, context, recorded).await)
+    }
+
+    async fn stage(&self, context: &Context, recorded: &Recorded) -> Result<Token, backstay_part::Error> {
+        self.explain("stage", stage::stage(self, context, recorded).await)
+    }
+
+    async fn stage_kept(&self, context: &Context, activated: &Token) -> Result<Token, backstay_part::Error> {
+        self.explain("stage", stage::stage_kept(self, context, activated).await)
+    }
+
+    async fn prove(
+        &self,
+        context: &Context,
+        recorded: &Recorded,
+        staged: &Token,
+    ) -> Result<Proof, backstay_part::Error> {
+        self.explain("prove", prove::prove(self, context, recorded, staged).await)
+    }
+
+    async fn activate(&self, context: &Context, staged: &Token) -> Result<Token, backstay_part::Error> {
+        self.explain("activate", swap::activate(self, context, staged).await)
+    }
+
+    async fn revert(&self, context: &Context, staged: &Token) -> Result<(), backstay_part::Error> {
+        self.explain("revert", swap::revert(self, context, staged).await)
+    }
+
+    async fn standing(&self, context: &Context, staged: &Token) -> Result<Standing, backstay_part::Error> {
+        self.explain("look at", swap::standing(self, context, staged).await)
+    }
+
+    async fn loss(&self, context: &Context, activated: &Token) -> Result<Option<Loss>, backstay_part::Error> {
+        self.explain("compare", loss::loss(self, context, activated).await)
+    }
+
+    async fn capture_kept(
+        &self,
+        context: &Context,
+        activated: &Token,
+        writer: &SnapshotWriter,
+    ) -> Result<Option<Captured>, backstay_part::Error> {
+        self.explain("capture what was kept of", settle::capture_kept(self, context, activated, writer).await)
+    }
+
+    async fn settle(&self, context: &Context, activated: &Token) -> Result<(), backstay_part::Error> {
+        self.explain("settle", settle::settle(self, context, activated).await)
+    }
+
+    async fn abandon(
+        &self,
+        context: &Context,
+        run: &RunId,
+        staged: Option<&Token>,
+    ) -> Result<(), backstay_part::Error> {
+        self.explain("abandon what was staged of", stage::abandon(self, context, run, staged).await)
+    }
+}
