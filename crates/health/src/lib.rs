@@ -4,11 +4,13 @@
 //! A probe answers for one moment; the rule answers for a window. This crate knows nothing of
 //! snapshots and restores, and never prints.
 
+mod database;
 mod probe;
 mod rule;
 mod verdict;
 mod watch;
 
+pub use database::DatabaseAsk;
 pub use probe::{Ask, Expectation, Kind, Look, Probe, Seen};
 pub use rule::Rule;
 pub use verdict::{Row, Standing, Verdict, judge};

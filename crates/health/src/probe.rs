@@ -122,7 +122,7 @@ impl fmt::Debug for Probe {
 }
 
 /// An error and its causes in one line: what a row of a table has room for.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
