@@ -7,12 +7,16 @@
 
 mod contents;
 mod error;
+#[cfg(feature = "fakes")]
+pub mod fakes;
 mod part;
+mod site;
 mod token;
 mod workload;
 
 pub use contents::{Captured, Contents, Recorded, RecordedError};
 pub use error::{Error, ErrorKind};
 pub use part::{Part, Proof, Standing};
+pub use site::Site;
 pub use token::Token;
 pub use workload::{Condition, NoWorkload, Workload};

@@ -50,7 +50,8 @@ pub trait Part: Send + Sync {
     /// never switched is left as it is; what was staged is staged again, or kept again.
     async fn revert(&self, context: &Context, staged: &Token) -> Result<(), Error>;
 
-    /// Where an activation of `staged` stands now, read from the live system itself.
+    /// Where an activation of `staged` stands now, read from the live system itself. A part that lives
+    /// on a host where the run never worked says [`Standing::NotSwitched`].
     async fn standing(&self, context: &Context, staged: &Token) -> Result<Standing, Error>;
 
     /// Exactly what the kept side holds that the live one lacks, after a switch.
