@@ -192,3 +192,42 @@ async fn a_token_is_asked_for_where_discovery_says() {
     assert_eq!(look(ask("a&b")).await, Seen::Good("a Bearer token was granted".to_owned()));
     assert!(matches!(look(ask("wrong")).await, Seen::Bad(words) if words.starts_with("token: ")));
 }
+
+/// A TLS server that presents one certificate to everybody.
+async fn tls_server(certificate: &'static [u8]) -> String {
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::crypto::aws_lc_rs;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    let key = PrivateKeyDer::try_from(include_bytes!("../../../fixtures/tls/key.der").as_slice()).unwrap();
+    let config = ServerConfig::builder_with_provider(std::sync::Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![CertificateDer::from(certificate)], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    server(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                let mut rest = Vec::new();
+                let _ = stream.read_to_end(&mut rest).await;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_certificate_is_judged_by_its_expiry_though_nobody_trusts_it() {
+    let look_at =
+        |address: String, days_min| look(Kind::Tls { address, server_name: "shop.example".to_owned(), days_min });
+    let good = tls_server(include_bytes!("../../../fixtures/tls/valid-for-decades.der")).await;
+    let expired = tls_server(include_bytes!("../../../fixtures/tls/expired.der")).await;
+    assert!(matches!(look_at(good.clone(), 14).await, Seen::Good(_)));
+    assert!(matches!(look_at(good, 100_000).await, Seen::Bad(words) if words.contains("fewer than 100000")));
+    assert_eq!(look_at(expired, 14).await, Seen::Bad("the certificate has expired".to_owned()));
+    let plain = server(|stream| async move { drop(stream) }).await;
+    assert!(matches!(look_at(plain, 14).await, Seen::Bad(_)));
+}
