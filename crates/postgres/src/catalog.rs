@@ -1,1 +1,6 @@
+//! What a database is made of, as its catalog says.
 
+pub(crate) mod database;
+pub(crate) mod relations;
+pub(crate) mod roles;
+pub(crate) mod sequences;

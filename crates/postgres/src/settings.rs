@@ -188,10 +188,6 @@ impl Settings {
         self.connect_timeout
     }
 
-    pub(crate) fn has_password(&self) -> bool {
-        self.password.is_some()
-    }
-
     /// Every option is set, because those that are not come from this process's environment.
     pub(crate) fn options(&self) -> Result<PgConnectOptions, Error> {
         let mode = PgSslMode::from_str(&self.ssl_mode).map_err(|_| bad("sslmode", "is not one of libpq's modes"))?;

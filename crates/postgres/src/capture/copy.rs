@@ -1,0 +1,85 @@
+use backstay_repository::{SnapshotWriter, StreamWriter};
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt;
+
+use crate::{Error, RowSum, Session};
+
+/// Rows are handed on in pieces of about this size.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Where copied rows go.
+pub(crate) enum Sink {
+    Stream {
+        writer: StreamWriter,
+        subject: String,
+    },
+    /// Only counted and fingerprinted.
+    Nowhere,
+}
+
+impl Sink {
+    pub(crate) fn stream(writer: &SnapshotWriter, subject: &str) -> Self {
+        Self::Stream { writer: writer.stream(), subject: subject.to_owned() }
+    }
+
+    async fn push(&mut self, piece: Bytes) -> Result<(), Error> {
+        match self {
+            Self::Stream { writer, subject } => {
+                writer.push(piece).await.map_err(|source| Error::Store { subject: subject.clone(), source })
+            }
+            Self::Nowhere => Ok(()),
+        }
+    }
+
+    pub(crate) async fn finish(self) -> Result<Option<backstay_model::Root>, Error> {
+        match self {
+            Self::Stream { writer, subject } => {
+                writer.finish().await.map(Some).map_err(|source| Error::Store { subject, source })
+            }
+            Self::Nowhere => Ok(None),
+        }
+    }
+}
+
+/// Runs a `COPY … TO STDOUT` in text format into `sink`, adding what passes to `sum`. `moved` hears the
+/// length of every piece.
+pub(crate) async fn copy_out(
+    session: &mut Session,
+    table: &str,
+    sql: &str,
+    sink: &mut Sink,
+    sum: &mut RowSum,
+    moved: &(dyn Fn(u64) + Send + Sync),
+) -> Result<(), Error> {
+    let database = session.database.clone();
+    let failed = |source| Error::CopyRows { table: table.to_owned(), database: database.clone(), source };
+    let mut rows = session.connection.copy_out_raw(sql).await.map_err(failed)?;
+    let mut piece = BytesMut::with_capacity(PIECE_BYTES);
+    while let Some(row) = rows.try_next().await.map_err(failed)? {
+        piece.extend_from_slice(&row);
+        if piece.len() >= PIECE_BYTES {
+            let full = std::mem::replace(&mut piece, BytesMut::with_capacity(PIECE_BYTES)).freeze();
+            hand_on(full, sink, sum, moved).await?;
+        }
+    }
+    if !piece.is_empty() {
+        hand_on(piece.freeze(), sink, sum, moved).await?;
+    }
+    if sum.is_whole() {
+        Ok(())
+    } else {
+        let why = "its last line has no end".to_owned();
+        Err(Error::Malformed { subject: format!("what COPY sent of {table}"), why })
+    }
+}
+
+async fn hand_on(
+    piece: Bytes,
+    sink: &mut Sink,
+    sum: &mut RowSum,
+    moved: &(dyn Fn(u64) + Send + Sync),
+) -> Result<(), Error> {
+    sum.push(&piece);
+    moved(piece.len() as u64);
+    sink.push(piece).await
+}
