@@ -19,6 +19,7 @@ mod settings;
 mod shape;
 mod state;
 mod tables;
+mod template;
 mod validate;
 
 pub use amount::{Size, Span};
@@ -34,6 +35,9 @@ pub use settings::{
 };
 pub use state::{Home, project_folder, state_folder};
 pub use tables::{Compose, Files, Hooks, ImageKeeping, OnFailure, OnLoss, Restore, Unhealthy, Workload};
+pub use template::{Found, FoundCompose, FoundDatabase, FoundMigrations, FoundSource, template};
 
 #[cfg(test)]
 mod config_tests;
+#[cfg(test)]
+mod reference_page_tests;

@@ -105,7 +105,7 @@ pub(crate) struct ScratchTable {
 }
 
 /// The Docker Compose project that runs on top.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Compose {
     /// The Compose files, in order. Left out, Compose finds them itself.
@@ -118,14 +118,30 @@ pub struct Compose {
     pub profiles: Vec<String>,
     /// Env files for the Compose files themselves, in order. Left out, Compose takes `.env`.
     pub env_files: Vec<PathBuf>,
-    /// How images are kept.
+    /// How images are kept. Default `auto`.
     pub images: ImageKeeping,
     /// Services that a restore does not stop, besides those of the databases.
     pub keep_running: Vec<String>,
     /// How long services may take to stop. Left out, each service's own grace period counts.
     pub stop_timeout: Option<Span>,
     /// How long services may take to run and be healthy. Default `5m`.
-    pub start_timeout: Option<Span>,
+    pub start_timeout: Span,
+}
+
+impl Default for Compose {
+    fn default() -> Self {
+        Self {
+            files: Vec::new(),
+            project: None,
+            project_folder: None,
+            profiles: Vec::new(),
+            env_files: Vec::new(),
+            images: ImageKeeping::default(),
+            keep_running: Vec::new(),
+            stop_timeout: None,
+            start_timeout: Span::from_secs(300),
+        }
+    }
 }
 
 /// How the images of a snapshot are kept.
@@ -145,7 +161,7 @@ pub enum ImageKeeping {
 }
 
 /// Anything that runs on top of the databases and is no Compose project, reached by commands.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Workload {
     /// The command that stops everything that writes. Run twice, it must do no harm.
@@ -154,12 +170,25 @@ pub struct Workload {
     pub start: Vec<String>,
     /// The command that ends with 0 once it runs. It is repeated until `ready_timeout`.
     pub ready: Vec<String>,
-    /// Default `2m`.
-    pub stop_timeout: Option<Span>,
-    /// Default `5m`.
-    pub start_timeout: Option<Span>,
-    /// Default `5m`.
-    pub ready_timeout: Option<Span>,
+    /// How long `stop` may take. Default `2m`.
+    pub stop_timeout: Span,
+    /// How long `start` may take. Default `5m`.
+    pub start_timeout: Span,
+    /// How long it may take until `ready` ends with 0. Default `5m`.
+    pub ready_timeout: Span,
+}
+
+impl Default for Workload {
+    fn default() -> Self {
+        Self {
+            stop: Vec::new(),
+            start: Vec::new(),
+            ready: Vec::new(),
+            stop_timeout: Span::from_secs(120),
+            start_timeout: Span::from_secs(300),
+            ready_timeout: Span::from_secs(300),
+        }
+    }
 }
 
 /// Configuration files that belong to the release.
@@ -172,7 +201,7 @@ pub struct Files {
     pub exclude: Vec<String>,
     /// More files than this is a mistake, and the snapshot says so.
     pub max_files: u32,
-    /// More bytes than this is a mistake, and the snapshot says so.
+    /// More bytes than this is a mistake, and the snapshot says so. Default `256MiB`.
     pub max_bytes: Size,
 }
 
@@ -261,7 +290,7 @@ pub enum OnLoss {
 }
 
 /// Programs of yours that are told.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hooks {
     /// Before writers are stopped. If it fails, nothing is changed.
@@ -271,7 +300,13 @@ pub struct Hooks {
     /// At the end of every run that changes something, with the JSON result on its input.
     pub on_result: Vec<String>,
     /// How long each may take. Default `1m`.
-    pub timeout: Option<Span>,
+    pub timeout: Span,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self { before_fence: Vec::new(), after_start: Vec::new(), on_result: Vec::new(), timeout: Span::from_secs(60) }
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -287,7 +322,7 @@ pub(crate) struct SnapshotTable {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Restore {
-    /// What follows when the restored release is not healthy.
+    /// What follows when the restored release is not healthy. Default `revert`.
     pub unhealthy: Unhealthy,
 }
 

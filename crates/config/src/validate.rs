@@ -119,7 +119,7 @@ fn repository(table: RepositoryTable, folder: &Path, problems: &mut Problems) ->
             problems.add("repository.url", "is missing: a folder, or s3://bucket/prefix");
             None
         }
-        Some(url) if is_s3(&url) => bucket(&url.clone(), table, problems),
+        Some(url) if is_s3(url) => bucket(&url.clone(), table, problems),
         Some(url) => local(url, &table, folder, problems),
     };
     Some(RepositorySettings { place: place?, unlock: unlock?, lease_wait })
