@@ -4,20 +4,43 @@
 //! The repository knows bytes, digests and manifests. It does not know what a database or an image
 //! is, never prints, and reads neither environment nor home.
 
+mod chunk;
+mod description;
 mod error;
 mod folder;
+mod key;
 mod lease;
+mod names;
+mod phrase;
+mod present;
+mod reach;
 mod reader;
+mod records;
 mod repository;
+mod seal;
 mod secret;
+mod session;
 mod store;
+mod task;
 mod writer;
 
-pub use error::Error;
+pub use error::{Damage, Error, Flaw};
 pub use folder::FolderStore;
+pub use key::{KeyKind, generate_key_file};
 pub use lease::{Lease, Purpose as LeasePurpose};
 pub use reader::StreamReader;
-pub use repository::{Entry, Options, Repository};
+pub use records::Entry;
+pub use repository::{Options, Repository};
 pub use secret::Secret;
 pub use store::{Listed, Put, Store, StoreError};
 pub use writer::{SnapshotWriter, StreamWriter};
+
+#[cfg(any(test, feature = "fakes"))]
+mod memory;
+#[cfg(any(test, feature = "fakes"))]
+pub use memory::MemoryStore;
+
+#[cfg(test)]
+mod stream_tests;
+#[cfg(test)]
+mod trial;

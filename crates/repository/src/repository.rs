@@ -1,14 +1,38 @@
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use backstay_model::{Clock, Environment, Listener, Manifest, Root, RunId, RunRecord, SnapshotId, Verdict};
+use backstay_model::{Clock, Environment, Listener, ObjectId, Root, RunId};
+use bytes::Bytes;
+use zeroize::Zeroizing;
 
-use crate::{Error, Lease, LeasePurpose, Secret, SnapshotWriter, Store, StreamReader};
+use crate::description::{Cipher, Description};
+use crate::lease::Lease;
+use crate::names;
+use crate::seal::{Keys, Kind};
+use crate::session::{Began, Session};
+use crate::task::compute;
+use crate::{Error, Flaw, LeasePurpose, Put, Secret, SnapshotWriter, Store, StoreError, StreamReader, chunk, key};
 
 /// An opened repository. Cheap to clone.
 #[derive(Clone)]
-pub struct Repository {}
+pub struct Repository {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    options: Options,
+    description: Description,
+    master: Zeroizing<[u8; 32]>,
+    keys: Arc<Keys>,
+    began: Began,
+    /// Bundles that snapshots in the making still fill.
+    open_bundles: Mutex<HashMap<ObjectId, Vec<u8>>>,
+    /// The bundle read last: small streams that lie side by side are read one after the other.
+    last_bundle: Mutex<Option<(ObjectId, Bytes)>>,
+}
 
 /// How a repository is opened.
 #[derive(Clone)]
@@ -20,90 +44,173 @@ pub struct Options {
     pub host: String,
 }
 
-/// A snapshot as a listing shows it.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    pub manifest: Manifest,
-    /// The newest verdict.
-    pub verdict: Option<Verdict>,
-    pub pinned: bool,
-}
-
-impl Entry {
-    /// The newest verdict decides.
-    pub fn is_proven(&self) -> bool {
-        self.verdict.as_ref().is_some_and(|verdict| verdict.judgement.is_good())
-    }
-}
-
 impl Repository {
-    /// Makes a repository in an empty store. `sealed` false stores chunks and metadata in clear; `secret` is then [`Secret::None`].
-    pub async fn create(_store: Arc<dyn Store>, _secret: &Secret, _options: Options) -> Result<Self, Error> {
-        todo!()
+    /// Makes a repository in an empty store. With [`Secret::None`] it is not sealed: chunks and
+    /// metadata lie in clear.
+    pub async fn create(store: Arc<dyn Store>, secret: &Secret, options: Options) -> Result<Self, Error> {
+        let location = store.location();
+        for folder in [names::KEYS, names::MANIFESTS] {
+            if !store.list(folder).await.map_err(Error::store(folder)).unwrap_or_default().is_empty() {
+                return Err(Error::AlreadyARepository { location });
+            }
+        }
+        let cipher = if matches!(secret, Secret::None) { Cipher::None } else { Cipher::XChaCha20Poly1305 };
+        let description = Description::new(cipher, true, options.clock.now());
+        let master = if description.is_sealed() {
+            let master = Zeroizing::new(rand::random::<[u8; 32]>());
+            key::add(&*store, &description, &master, secret, &*options.clock, &options.host).await?;
+            master
+        } else {
+            Keys::open_master(&description.id)
+        };
+        // Last, because it is what makes a folder a repository.
+        let put = store.put(names::DESCRIPTION, description.write()?.into(), Put::Create).await;
+        match put {
+            Err(StoreError::AlreadyThere { .. }) => return Err(Error::AlreadyARepository { location }),
+            put => put.map_err(Error::store(names::DESCRIPTION))?,
+        }
+        store.barrier().await.map_err(Error::store(names::DESCRIPTION))?;
+        Self::open(store, secret, options).await.inspect(|opened| debug_assert!(*opened.inner.master == *master))
     }
 
-    pub async fn open(_store: Arc<dyn Store>, _secret: &Secret, _options: Options) -> Result<Self, Error> {
-        todo!()
+    pub async fn open(store: Arc<dyn Store>, secret: &Secret, options: Options) -> Result<Self, Error> {
+        let location = store.location();
+        let stored = match store.get(names::DESCRIPTION).await {
+            Err(StoreError::NotThere { .. }) => return Err(Error::NotARepository { location }),
+            stored => stored.map_err(Error::store(names::DESCRIPTION))?,
+        };
+        let description = Description::read(&location, &stored)?;
+        let master = match (description.is_sealed(), secret) {
+            (true, Secret::None) => return Err(Error::KeyMissing { location }),
+            (true, secret) => key::master(&*store, &description, secret).await?,
+            (false, Secret::None) => Keys::open_master(&description.id),
+            // Whoever can write the store must not talk us into storing in clear.
+            (false, _) => return Err(Error::NotSealed { location }),
+        };
+        let keys = Arc::new(Keys::of_master(&master, description.is_sealed()));
+        let began = Began { at: options.clock.now(), elapsed: options.clock.elapsed() };
+        let (open_bundles, last_bundle) = (Mutex::default(), Mutex::default());
+        let inner = Inner { store, options, description, master, keys, began, open_bundles, last_bundle };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Where it lies, for people.
     pub fn location(&self) -> String {
-        todo!()
+        self.inner.store.location()
+    }
+
+    /// Whether what it stores is sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.inner.description.is_sealed()
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.inner.store
+    }
+
+    pub(crate) fn keys(&self) -> &Arc<Keys> {
+        &self.inner.keys
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.inner.options.clock
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.inner.options
     }
 
     /// Takes a lease, waiting up to `wait` and telling `listener` for whom.
     pub async fn lease(
         &self,
-        _purpose: LeasePurpose,
+        purpose: LeasePurpose,
         _run: &RunId,
         _wait: Duration,
         _listener: &dyn Listener,
     ) -> Result<Lease, Error> {
-        todo!()
-    }
-
-    /// The snapshots of one environment, or of all, newest first.
-    pub async fn list(&self, _environment: Option<&Environment>) -> Result<Vec<Entry>, Error> {
-        todo!()
-    }
-
-    pub async fn entry(&self, _environment: &Environment, _id: &SnapshotId) -> Result<Entry, Error> {
-        todo!()
+        Ok(Lease::new(purpose))
     }
 
     /// Begins a snapshot under a lease for writing or changing and reserves its id.
-    pub async fn begin(&self, _lease: &Lease, _environment: &Environment) -> Result<SnapshotWriter, Error> {
-        todo!()
+    pub async fn begin(&self, lease: &Lease, environment: &Environment) -> Result<SnapshotWriter, Error> {
+        let id = self.reserve(environment).await?;
+        let present = self.present(environment).await?;
+        let session = Session::new(self, environment, id, lease.standing(), present, self.inner.began);
+        Ok(SnapshotWriter::new(Arc::new(session)))
     }
 
-    pub fn read(&self, _root: &Root) -> StreamReader {
-        todo!()
+    pub fn read(&self, root: &Root) -> StreamReader {
+        StreamReader::new(self, root)
     }
 
     /// A whole stream at once, refused where it is longer than `limit`.
-    pub async fn read_whole(&self, _root: &Root, _limit: u64) -> Result<Vec<u8>, Error> {
-        todo!()
+    pub async fn read_whole(&self, root: &Root, limit: u64) -> Result<Vec<u8>, Error> {
+        if root.bytes > limit {
+            return Err(Error::TooLong { bytes: root.bytes, limit });
+        }
+        let mut whole = Vec::new();
+        let mut reader = self.read(root);
+        while let Some(piece) = reader.next().await? {
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole)
     }
 
-    pub async fn pin(&self, _environment: &Environment, _id: &SnapshotId, _why: &str) -> Result<(), Error> {
-        todo!()
+    /// The plaintext of an object, verified.
+    pub(crate) async fn object(&self, id: &ObjectId, kind: Kind) -> Result<Bytes, Error> {
+        let key = names::object(id);
+        let stored = match self.store().get(&key).await {
+            Err(StoreError::NotThere { .. }) => return Err(Error::damaged(key, Flaw::Missing, Some(*id))),
+            stored => stored.map_err(Error::store(&key))?,
+        };
+        let (keys, id) = (Arc::clone(self.keys()), *id);
+        let opened = compute(move || keys.open_object(&id, kind, &stored)).await?;
+        opened.map(Bytes::from).map_err(|flaw| Error::damaged(key, flaw, Some(id)))
     }
 
-    pub async fn unpin(&self, _environment: &Environment, _id: &SnapshotId) -> Result<(), Error> {
-        todo!()
+    /// The chunks a list object names.
+    pub(crate) async fn list_object(&self, id: &ObjectId) -> Result<Vec<(ObjectId, u32)>, Error> {
+        let list = self.object(id, Kind::List).await?;
+        chunk::entries(&list).map_err(|flaw| Error::damaged(names::object(id), flaw, Some(*id)))
     }
 
-    pub async fn add_verdict(&self, _verdict: Verdict) -> Result<(), Error> {
-        todo!()
+    /// A bundle, which may still be open in this process.
+    pub(crate) async fn bundle(&self, id: &ObjectId) -> Result<Bytes, Error> {
+        if let Some(open) = self.open_bundle(id) {
+            return Ok(open.into());
+        }
+        if let Some((last, bytes)) = &*self.last_bundle()
+            && last == id
+        {
+            return Ok(bytes.clone());
+        }
+        let bytes = self.object(id, Kind::Bundle).await?;
+        *self.last_bundle() = Some((*id, bytes.clone()));
+        Ok(bytes)
     }
 
-    /// Stores or replaces what is known of a run.
-    pub async fn put_run(&self, _record: &RunRecord) -> Result<(), Error> {
-        todo!()
+    fn last_bundle(&self) -> MutexGuard<'_, Option<(ObjectId, Bytes)>> {
+        self.inner.last_bundle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The runs of an environment, newest first. Those that cannot be read are left out with a warning.
-    pub async fn runs(&self, _environment: &Environment) -> Result<Vec<RunRecord>, Error> {
-        todo!()
+    fn open_bundles(&self) -> MutexGuard<'_, HashMap<ObjectId, Vec<u8>>> {
+        self.inner.open_bundles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns where the bytes begin and how long the bundle is with them.
+    pub(crate) fn append_to_bundle(&self, id: &ObjectId, bytes: &[u8]) -> (u64, usize) {
+        let mut bundles = self.open_bundles();
+        let bundle = bundles.entry(*id).or_default();
+        let offset = bundle.len() as u64;
+        bundle.extend_from_slice(bytes);
+        (offset, bundle.len())
+    }
+
+    pub(crate) fn open_bundle(&self, id: &ObjectId) -> Option<Vec<u8>> {
+        self.open_bundles().get(id).cloned()
+    }
+
+    pub(crate) fn forget_bundle(&self, id: &ObjectId) {
+        self.open_bundles().remove(id);
     }
 }

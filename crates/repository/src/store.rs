@@ -27,6 +27,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Returns when everything put so far is durable and visible to others.
     async fn barrier(&self) -> Result<(), StoreError>;
+
+    /// Removes what writers that died left behind where no key names it: staged files, unfinished
+    /// uploads. Only what is older than any run may be.
+    async fn sweep(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

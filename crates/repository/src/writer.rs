@@ -1,50 +1,191 @@
-use backstay_model::{Manifest, Root, SnapshotId};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use backstay_model::{Manifest, ObjectId, Place, Root, SnapshotId};
 use bytes::Bytes;
 
 use crate::Error;
+use crate::chunk::{self, CHUNK_MAX, LIST_BYTES_MAX};
+use crate::seal::{KeyedDigest, Kind, finish};
+use crate::session::Session;
+use crate::task::{Task, compute};
+
+/// Streams shorter than this share an object with others.
+pub(crate) const SMALL_BYTES: u64 = 64 << 10;
+/// Chunks of one stream that are sealed and stored side by side.
+const FLYING_MAX: usize = 3;
+const BUFFER_BYTES: usize = CHUNK_MAX + (1 << 20);
+const PIECE_BYTES: usize = 1 << 20;
 
 /// A snapshot in the making. It exists for nobody until [`SnapshotWriter::commit`] returns. Cheap to clone;
 /// streams may be written side by side.
 #[derive(Clone)]
-pub struct SnapshotWriter {}
+pub struct SnapshotWriter {
+    session: Arc<Session>,
+}
 
 impl SnapshotWriter {
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        Self { session }
+    }
+
     /// The reserved id: greater than every snapshot's of the environment.
     pub fn id(&self) -> &SnapshotId {
-        todo!()
+        &self.session.id
     }
 
     /// Begins a stream. Dropping the writer before `finish` abandons it.
     pub fn stream(&self) -> StreamWriter {
-        todo!()
+        StreamWriter::new(&self.session, true)
     }
 
     /// Stores a small stream at once.
-    pub async fn bytes(&self, _bytes: Vec<u8>) -> Result<Root, Error> {
-        todo!()
+    pub async fn bytes(&self, bytes: Vec<u8>) -> Result<Root, Error> {
+        let mut stream = self.stream();
+        stream.push(Bytes::from(bytes)).await?;
+        stream.finish().await
     }
 
     /// Bytes written to the store by this snapshot so far.
     pub fn bytes_stored(&self) -> u64 {
-        todo!()
+        self.session.bytes_stored()
     }
 
     /// Makes everything durable, checks that what it reuses is still to be had, and writes the manifest
     /// last. Refuses when the lease no longer stands or the run is too old.
-    pub async fn commit(&self, _manifest: Manifest) -> Result<Manifest, Error> {
-        todo!()
+    pub async fn commit(&self, manifest: Manifest) -> Result<Manifest, Error> {
+        self.session.commit(manifest).await
     }
 }
 
 /// One stream in the making.
-pub struct StreamWriter {}
+pub struct StreamWriter {
+    session: Arc<Session>,
+    /// Whether it may share an object with others while it is small.
+    shares: bool,
+    buffer: Vec<u8>,
+    /// How much at the head of the buffer the digest covers already.
+    digested: usize,
+    digest: Option<KeyedDigest>,
+    bytes: u64,
+    flying: VecDeque<Task<Result<(ObjectId, usize), Error>>>,
+    /// What the list holds; its head was moved to `list_stream` when it grew too long.
+    list: Vec<u8>,
+    list_stream: Option<Box<StreamWriter>>,
+}
 
 impl StreamWriter {
-    pub async fn push(&mut self, _bytes: Bytes) -> Result<(), Error> {
-        todo!()
+    pub(crate) fn new(session: &Arc<Session>, shares: bool) -> Self {
+        Self {
+            session: Arc::clone(session),
+            shares,
+            buffer: Vec::new(),
+            digested: 0,
+            digest: Some(session.keys().digest(Kind::Stream)),
+            bytes: 0,
+            flying: VecDeque::new(),
+            list: Vec::new(),
+            list_stream: None,
+        }
     }
 
-    pub async fn finish(self) -> Result<Root, Error> {
-        todo!()
+    pub async fn push(&mut self, mut bytes: Bytes) -> Result<(), Error> {
+        self.bytes += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
+            self.buffer.extend_from_slice(&piece);
+            if self.buffer.len() >= BUFFER_BYTES {
+                self.cut(false).await?;
+            }
+        }
+        Ok(())
     }
+
+    pub async fn finish(mut self) -> Result<Root, Error> {
+        let nothing_cut = self.list.is_empty() && self.flying.is_empty() && self.list_stream.is_none();
+        if self.shares && nothing_cut && 0 < self.bytes && self.bytes < SMALL_BYTES {
+            let mut digest = self.digest.take().ok_or_else(torn)?;
+            hmac::Mac::update(&mut digest, &self.buffer);
+            let digest = finish(digest);
+            let place = self.session.share(digest, &self.buffer).await?;
+            return Ok(Root { digest, bytes: self.bytes, place });
+        }
+        self.cut(true).await?;
+        while !self.flying.is_empty() {
+            self.settle().await?;
+        }
+        let digest = finish(self.digest.take().ok_or_else(torn)?);
+        Ok(Root { digest, bytes: self.bytes, place: self.place().await? })
+    }
+
+    /// Where the finished stream lies.
+    async fn place(&mut self) -> Result<Place, Error> {
+        let list = std::mem::take(&mut self.list);
+        if let Some(mut stream) = self.list_stream.take() {
+            Box::pin(stream.push(list.into())).await?;
+            return Ok(Place::LongList(Box::new(Box::pin(stream.finish()).await?)));
+        }
+        Ok(match chunk::entries(&list).unwrap_or_default().as_slice() {
+            [] => Place::Empty,
+            [(id, _)] => Place::Chunk(*id),
+            _ => Place::List(self.session.keep(Kind::List, list.into()).await?),
+        })
+    }
+
+    /// Cuts off what is sure to be a chunk, and lets it be stored.
+    async fn cut(&mut self, last: bool) -> Result<(), Error> {
+        let buffer = std::mem::take(&mut self.buffer);
+        let digest = self.digest.take().ok_or_else(torn)?;
+        let (digested, seed) = (self.digested, self.session.keys().seed);
+        let (buffer, digest, lengths) = compute(move || {
+            let mut digest = digest;
+            hmac::Mac::update(&mut digest, &buffer[digested..]);
+            let lengths = chunk::cuts(seed, &buffer, last);
+            (buffer, digest, lengths)
+        })
+        .await?;
+        self.digest = Some(digest);
+        let mut rest = buffer.as_slice();
+        for length in lengths {
+            let (chunk, after) = rest.split_at(length);
+            rest = after;
+            self.launch(Bytes::copy_from_slice(chunk)).await?;
+        }
+        self.digested = rest.len();
+        self.buffer = rest.to_vec();
+        Ok(())
+    }
+
+    async fn launch(&mut self, chunk: Bytes) -> Result<(), Error> {
+        while self.flying.len() >= FLYING_MAX {
+            self.settle().await?;
+        }
+        let slot = self.session.slot().await?;
+        let session = Arc::clone(&self.session);
+        self.flying.push_back(Task::start(async move {
+            let bytes = chunk.len();
+            let id = session.keep(Kind::Chunk, chunk).await?;
+            drop(slot);
+            Ok((id, bytes))
+        }));
+        Ok(())
+    }
+
+    /// Waits for the oldest chunk in flight and writes it into the list.
+    async fn settle(&mut self) -> Result<(), Error> {
+        let Some(task) = self.flying.pop_front() else { return Ok(()) };
+        let (id, bytes) = task.end().await??;
+        if self.list.len() + chunk::ENTRY_BYTES > LIST_BYTES_MAX {
+            let list = std::mem::take(&mut self.list);
+            let stream = self.list_stream.get_or_insert_with(|| Box::new(Self::new(&self.session, false)));
+            Box::pin(stream.push(list.into())).await?;
+        }
+        chunk::push_entry(&mut self.list, &id, bytes);
+        Ok(())
+    }
+}
+
+/// A stream in which a push failed is not written on.
+fn torn() -> Error {
+    Error::Stopped { action: "writing a stream" }
 }

@@ -1,0 +1,197 @@
+//! What is known of snapshots beside their manifests, and of runs: small sealed records.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use backstay_model::{Environment, Judgement, Manifest, RunRecord, SnapshotId, Verdict};
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::reach::Stored;
+use crate::{Error, Flaw, Put, Repository, StoreError, names};
+
+/// Records read side by side.
+const SIDE_BY_SIDE: usize = 32;
+
+/// A snapshot as a listing shows it.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub manifest: Manifest,
+    /// The newest verdict.
+    pub verdict: Option<Verdict>,
+    pub pinned: bool,
+}
+
+impl Entry {
+    /// The newest verdict decides.
+    pub fn is_proven(&self) -> bool {
+        self.verdict.as_ref().is_some_and(|verdict| verdict.judgement.is_good())
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Pin {
+    why: String,
+    at: chrono::DateTime<chrono::Utc>,
+    host: String,
+}
+
+pub(crate) type Place = (Environment, SnapshotId);
+
+impl Repository {
+    /// The snapshots of one environment, or of all, newest first. Fails where a manifest or verdict is damaged.
+    pub async fn list(&self, environment: Option<&Environment>) -> Result<Vec<Entry>, Error> {
+        let folder = |folder: &str| environment.map_or_else(|| folder.to_owned(), |name| format!("{folder}/{name}"));
+        let keys = self.keys_in(&folder(names::MANIFESTS)).await?;
+        let verdicts = newest(&self.keys_in(&folder(names::VERDICTS)).await?);
+        let pins: BTreeSet<Place> =
+            self.keys_in(&folder(names::PINS)).await?.iter().filter_map(|key| names::snapshot_of(key)).collect();
+        let mut entries: Vec<Entry> = stream::iter(keys.iter().map(|key| self.entry_of(key, &verdicts, &pins)))
+            .buffer_unordered(SIDE_BY_SIDE)
+            .try_filter_map(|entry| async { Ok(entry) })
+            .try_collect()
+            .await?;
+        entries
+            .sort_by(|a, b| (&b.manifest.id, &a.manifest.environment).cmp(&(&a.manifest.id, &b.manifest.environment)));
+        Ok(entries)
+    }
+
+    pub async fn entry(&self, environment: &Environment, id: &SnapshotId) -> Result<Entry, Error> {
+        let place = format!("{environment}/{id}");
+        let verdicts = newest(&self.keys_in(&format!("{}/{place}", names::VERDICTS)).await?);
+        let pinned =
+            self.keys_in(&format!("{}/{environment}", names::PINS)).await?.contains(&names::pin(environment, id));
+        let pins = if pinned { [(environment.clone(), id.clone())].into() } else { BTreeSet::new() };
+        let entry = self.entry_of(&names::manifest(environment, id), &verdicts, &pins).await?;
+        entry.ok_or_else(|| Error::NoSuchSnapshot { environment: environment.clone(), id: id.clone() })
+    }
+
+    async fn entry_of(
+        &self,
+        key: &str,
+        verdicts: &BTreeMap<Place, String>,
+        pins: &BTreeSet<Place>,
+    ) -> Result<Option<Entry>, Error> {
+        let Some(stored) = self.manifest(key).await? else { return Ok(None) };
+        let place = (stored.manifest.environment.clone(), stored.manifest.id.clone());
+        let verdict = match verdicts.get(&place) {
+            Some(key) => self.record::<Verdict>(key).await?,
+            None => None,
+        };
+        let pinned = pins.contains(&place);
+        Ok(Some(Entry { manifest: stored.manifest, verdict, pinned }))
+    }
+
+    /// Nothing where it was removed since it was listed.
+    pub(crate) async fn manifest(&self, key: &str) -> Result<Option<Stored>, Error> {
+        let Some(stored) = self.record::<Stored>(key).await? else { return Ok(None) };
+        if names::manifest(&stored.manifest.environment, &stored.manifest.id) == key {
+            Ok(Some(stored))
+        } else {
+            Err(damaged(key, Flaw::Identity))
+        }
+    }
+
+    pub async fn pin(&self, environment: &Environment, id: &SnapshotId, why: &str) -> Result<(), Error> {
+        self.entry(environment, id).await?;
+        let pin = Pin { why: why.to_owned(), at: self.clock().now(), host: self.options().host.clone() };
+        self.put_record(&names::pin(environment, id), &pin).await
+    }
+
+    pub async fn unpin(&self, environment: &Environment, id: &SnapshotId) -> Result<(), Error> {
+        let key = names::pin(environment, id);
+        self.store().remove(&key).await.map_err(Error::store(key))
+    }
+
+    pub async fn add_verdict(&self, verdict: Verdict) -> Result<(), Error> {
+        self.put_record(&verdict_key(&verdict), &verdict).await
+    }
+
+    /// Stores or replaces what is known of a run.
+    pub async fn put_run(&self, record: &RunRecord) -> Result<(), Error> {
+        self.put_record(&names::run(&record.environment, &record.id), record).await
+    }
+
+    /// The runs of an environment, newest first. Those that cannot be read are left out.
+    pub async fn runs(&self, environment: &Environment) -> Result<Vec<RunRecord>, Error> {
+        let mut keys = self.keys_in(&format!("{}/{environment}", names::RUNS)).await?;
+        keys.sort();
+        keys.reverse();
+        let runs: Vec<_> = stream::iter(keys.iter().map(|key| self.record::<RunRecord>(key)))
+            .buffered(SIDE_BY_SIDE)
+            .filter_map(|run| async {
+                match run {
+                    Ok(run) => run.map(Ok),
+                    Err(Error::Damaged(_)) => None,
+                    Err(error) => Some(Err(error)),
+                }
+            })
+            .try_collect()
+            .await?;
+        Ok(runs)
+    }
+
+    /// The key of the newest verdict on each snapshot.
+    pub(crate) async fn newest_verdicts(&self) -> Result<BTreeMap<Place, String>, Error> {
+        Ok(newest(&self.keys_in(names::VERDICTS).await?))
+    }
+
+    pub(crate) async fn keys_in(&self, folder: &str) -> Result<Vec<String>, Error> {
+        let listed = self.store().list(folder).await.map_err(Error::store(folder))?;
+        Ok(listed.into_iter().map(|listed| listed.key).collect())
+    }
+
+    /// Nothing where there is none of this name.
+    pub(crate) async fn record<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
+        let stored = match self.store().get(key).await {
+            Err(StoreError::NotThere { .. }) => return Ok(None),
+            stored => stored.map_err(Error::store(key))?,
+        };
+        let json = self.keys().open_record(key, &stored).map_err(|flaw| damaged(key, flaw))?;
+        serde_json::from_slice(&json).map(Some).map_err(|_| damaged(key, Flaw::Meaning))
+    }
+
+    pub(crate) async fn put_record<T: Serialize>(&self, key: &str, record: &T) -> Result<(), Error> {
+        let json = serde_json::to_vec(record).map_err(|source| Error::Encode { subject: key.to_owned(), source })?;
+        let sealed = Bytes::from(self.keys().seal_record(key, &json));
+        self.store().put(key, sealed, Put::Replace).await.map_err(Error::store(key))?;
+        self.store().barrier().await.map_err(Error::store(key))
+    }
+}
+
+fn damaged(key: &str, flaw: Flaw) -> Error {
+    let mut error = Error::damaged(key, flaw, None);
+    if let (Error::Damaged(damage), Some(place)) = (&mut error, names::snapshot_of(key))
+        && !key.starts_with(names::RUNS)
+    {
+        damage.snapshots.push(place);
+    }
+    error
+}
+
+/// The name sorts by time, and says how it stands to whoever only lists.
+fn verdict_key(verdict: &Verdict) -> String {
+    let stands = match verdict.judgement {
+        Judgement::Good => "good",
+        Judgement::Damaged { .. } => "damaged",
+        Judgement::DoesNotProve { .. } => "unproven",
+    };
+    let at = verdict.at.format("%Y%m%d_%H%M%S_%6f");
+    let salt = hex::encode(rand::random::<[u8; 4]>());
+    format!("{}/{}/{}/{at}-{stands}-{salt}", names::VERDICTS, verdict.environment, verdict.snapshot)
+}
+
+/// The newest verdict's key of each snapshot.
+fn newest(keys: &[String]) -> BTreeMap<Place, String> {
+    let mut newest = BTreeMap::new();
+    for key in keys {
+        if let Some(place) = names::snapshot_of(key) {
+            let known: &mut String = newest.entry(place).or_default();
+            if *known < *key {
+                key.clone_into(known);
+            }
+        }
+    }
+    newest
+}
