@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
-use backstay_model::{PartRecord, Root};
-use backstay_repository::Repository;
+use backstay_model::{PartKind, PartName, PartRecord, Root};
+use backstay_repository::{Repository, SnapshotWriter};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -55,24 +55,51 @@ impl Captured {
         Ok(Self { contents, facts: serde_json::to_value(facts)?, summary, not_covered: Vec::new() })
     }
 
+    /// Writes the facts and the list of streams, and returns what a manifest says of the part.
+    pub async fn record(
+        &self,
+        writer: &SnapshotWriter,
+        name: &PartName,
+        kind: PartKind,
+    ) -> Result<PartRecord, RecordedError> {
+        let parse = |source| RecordedError::Parse { part: name.clone(), source };
+        let written = |source| RecordedError::Write { part: name.clone(), source };
+        let contents = serde_json::to_vec(&self.contents).map_err(parse)?;
+        let facts = serde_json::to_vec(&self.facts).map_err(parse)?;
+        Ok(PartRecord {
+            name: name.clone(),
+            kind,
+            contents: writer.bytes(contents).await.map_err(written)?,
+            facts: writer.bytes(facts).await.map_err(written)?,
+            bytes: self.bytes(),
+            summary: self.summary.clone(),
+        })
+    }
+
     /// The total length of the named streams.
     pub fn bytes(&self) -> u64 {
         self.contents.values().map(|root| root.bytes).sum()
     }
 }
 
-/// Why a recorded part cannot be read.
+/// Why what a snapshot holds of a part cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordedError {
     #[error("cannot read what the snapshot holds of {part}")]
     Read {
-        part: backstay_model::PartName,
+        part: PartName,
+        #[source]
+        source: backstay_repository::Error,
+    },
+    #[error("cannot write what the snapshot holds of {part}")]
+    Write {
+        part: PartName,
         #[source]
         source: backstay_repository::Error,
     },
     #[error("what the snapshot holds of {part} is not readable as JSON")]
     Parse {
-        part: backstay_model::PartName,
+        part: PartName,
         #[source]
         source: serde_json::Error,
     },

@@ -1,5 +1,6 @@
 use async_trait::async_trait;
 use backstay_run::Context;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Token};
 
@@ -28,7 +29,8 @@ pub trait Workload: Send + Sync {
 }
 
 /// What a look at a workload says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Condition {
     Healthy,
     Unhealthy { failures: Vec<String> },

@@ -136,6 +136,8 @@ enum Passed {
     Dead,
 }
 
+/// What a journal holds, and the page to write on where nobody else holds it.
+type OpenedPage = (Vec<u8>, Option<Box<dyn Page>>);
 type Pages = Arc<Mutex<BTreeMap<RunId, MemoryPage>>>;
 
 #[derive(Default)]
@@ -172,7 +174,7 @@ impl MemoryShelf {
         page.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    pub(crate) fn open(&self, run: &RunId) -> io::Result<(Vec<u8>, Option<Box<dyn Page>>)> {
+    pub(crate) fn open(&self, run: &RunId) -> io::Result<OpenedPage> {
         let mut pages = lock(&self.pages);
         let page = pages.get_mut(run).ok_or(io::ErrorKind::NotFound)?;
         if page.holder.strong_count() > 0 {

@@ -30,4 +30,13 @@ impl Interrupt {
         // The sender lives as long as `self`, so this waits for the value alone.
         let _ = receiver.wait_for(|requested| *requested).await;
     }
+
+    /// Does `work`, unless a stop was or is requested before it ends: then it is dropped.
+    pub async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.requested() => None,
+            done = work => Some(done),
+        }
+    }
 }

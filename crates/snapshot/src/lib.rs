@@ -1,1 +1,14 @@
-//! Backstay: snapshot.
+//! Captures every part of a release under one id, and proves that a snapshot restores.
+//!
+//! This crate knows parts and the repository by their traits and contracts alone; it does not know
+//! what a database, an image or a file is.
+
+mod capture;
+mod error;
+mod prove;
+mod take;
+mod unchanged;
+
+pub use error::Error;
+pub use prove::{Proven, prove};
+pub use take::{SnapshotRequest, Taken, preflight, take};

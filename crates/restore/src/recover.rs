@@ -1,0 +1,139 @@
+use backstay_model::{Outcome, PartName, RunId};
+use backstay_part::{Site, Standing};
+use backstay_repository::LeasePurpose;
+use backstay_run::{Claim, Context, Run, Steps, Unfinished, unfinished};
+use serde::Serialize;
+
+use crate::activate::{in_words, not_all_switched, standings};
+use crate::course::{FENCE, REVERT, Restored, Work, abandon_all};
+use crate::execute::finish;
+use crate::way::{InTheWay, goes_on_beside, is_ours};
+use crate::{Error, revert, settle};
+
+/// Where a run that had died was brought to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// It had changed nothing; what it staged is gone.
+    Abandoned,
+    /// What it was about to bring runs.
+    Finished,
+    /// What ran before it runs again.
+    TakenBack,
+    /// A person is needed.
+    Undecided,
+}
+
+/// How a recovery ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct Recovered {
+    pub run: RunId,
+    pub command: String,
+    pub ending: Ending,
+    /// What is so now, in words.
+    pub state: String,
+    /// More of it, where the run had come to the fence.
+    pub restored: Option<Restored>,
+}
+
+/// Ends the newest unfinished run, or the one that is named, in old or in new. Nothing where all runs
+/// have ended.
+pub async fn recover(site: &Site<'_>, which: Option<&RunId>) -> Result<Option<Recovered>, Error> {
+    let purpose = LeasePurpose::Change(site.context.environment.clone());
+    let claim = Claim::take(site.context, site.repository, site.lent, purpose, site.lease_wait).await?;
+    let recovered = recover_under(site, claim.lender(), which).await;
+    claim.release().await;
+    recovered
+}
+
+async fn recover_under(
+    site: &Site<'_>,
+    lender: Option<&RunId>,
+    which: Option<&RunId>,
+) -> Result<Option<Recovered>, Error> {
+    let mut found = unfinished(site.context, site.repository, site.journals, true).await?;
+    found.retain(|run| lender != Some(&run.record.id));
+    let dead = match which {
+        Some(wanted) => found.into_iter().find(|run| run.record.id == *wanted),
+        None => found.into_iter().find(|run| !goes_on_beside(run)),
+    };
+    let dead = match (dead, which) {
+        (Some(dead), _) => dead,
+        (None, Some(run)) => return Err(Error::NoSuchRun { run: run.clone() }),
+        (None, None) => return Ok(None),
+    };
+    if dead.alive == Some(true) || !is_ours(&dead) {
+        return Err(Error::InTheWay(Box::new(InTheWay::new(&dead))));
+    }
+    recover_one(site, &dead).await.map(Some)
+}
+
+/// Goes on with a dead run under its own id. The caller holds the lease.
+pub(crate) async fn recover_one(site: &Site<'_>, dead: &Unfinished) -> Result<Recovered, Error> {
+    let run = Run::resume(site.context, site.repository, site.journals, dead).await?;
+    let context = Context { run: dead.record.id.clone(), ..site.context.clone() };
+    let site = &site.within(&context);
+    match dead.record.command.as_str() {
+        "settle" => settle::go_on(site, run).await,
+        "restore" | "undo" if run.entries().intended(FENCE).is_some() => go_on(site, run, dead).await,
+        _ => abandon(site, run).await,
+    }
+}
+
+async fn abandon(site: &Site<'_>, run: Run) -> Result<Recovered, Error> {
+    let every: Vec<PartName> = site.parts.iter().map(|part| part.name().clone()).collect();
+    let (id, command) = (run.record().id.clone(), run.record().command.clone());
+    abandon_all(site, &run, &every, "the run died").await?;
+    let state = "it had changed nothing, and what it staged is gone".to_owned();
+    run.end(Outcome::Failed, Some(format!("died; {state}"))).await;
+    Ok(Recovered { run: id, command, ending: Ending::Abandoned, state, restored: None })
+}
+
+async fn go_on(site: &Site<'_>, run: Run, dead: &Unfinished) -> Result<Recovered, Error> {
+    let work = dead.work().and_then(|work| serde_json::from_value::<Work>(work).ok());
+    let work = work.ok_or_else(|| Error::Journal { run: dead.record.id.clone() })?;
+    let restored = match direction(site, &run, &work, dead).await? {
+        Direction::On => finish(site, run, &work).await,
+        Direction::Back(why) => revert::take_back(site, run, &work, why).await,
+        Direction::Unclear(why) => {
+            let state = why.join("; ");
+            let record = run.pause(Outcome::Stuck, state.clone()).await;
+            Restored { why, ..Restored::new(site, record, state) }
+        }
+    };
+    let ending = match restored.outcome {
+        Outcome::Done => Ending::Finished,
+        Outcome::TakenBack => Ending::TakenBack,
+        _ => Ending::Undecided,
+    };
+    let (run, command) = (restored.run.clone(), restored.command.clone());
+    Ok(Recovered { run, command, ending, state: restored.state.clone(), restored: Some(restored) })
+}
+
+enum Direction {
+    On,
+    Back(Vec<String>),
+    Unclear(Vec<String>),
+}
+
+/// Who had decided to go back goes back. Otherwise the parts say: where all are switched the rest is
+/// to start and to look; where not, the old side is whole and has the newest writes, so it goes back.
+async fn direction(site: &Site<'_>, run: &Run, work: &Work, dead: &Unfinished) -> Result<Direction, Error> {
+    if let Some(outcome) = dead.ended_elsewhere {
+        let why = vec!["another host ended this run".to_owned()];
+        return Ok(if outcome == Outcome::Done { Direction::On } else { Direction::Back(why) });
+    }
+    if let Some(why) = run.entries().intended(REVERT) {
+        return Ok(Direction::Back(serde_json::from_value(why.clone()).unwrap_or_default()));
+    }
+    let standings = standings(site, run, work).await?;
+    let unclear = standings.iter().filter(|(_, standing)| matches!(standing, Standing::Unclear(_)));
+    let unclear: Vec<String> = unclear.map(|(part, standing)| format!("{part} {}", in_words(standing))).collect();
+    if !unclear.is_empty() {
+        return Ok(Direction::Unclear(unclear));
+    }
+    if not_all_switched(&standings).is_empty() {
+        return Ok(Direction::On);
+    }
+    Ok(Direction::Back(vec!["the run died before everything was switched".to_owned()]))
+}
