@@ -1,1 +1,55 @@
-//! Backstay: migrate.
+//! Migrations of a PostgreSQL database: planned without a trace, rehearsed, run in as few
+//! transactions as PostgreSQL allows, taken down again.
+//!
+//! The history is sqlx's own table, byte for byte, so that an application with sqlx inside sees the
+//! same truth. This crate knows files, SQL and sessions; it knows no snapshots beyond their names, no
+//! configuration and no command line. Only a real run writes anything that stays.
+
+mod aftermath;
+mod blocker;
+mod bookkeeping;
+mod catalog;
+mod cuts;
+mod down;
+mod error;
+mod failure;
+mod folder;
+mod history;
+mod leftover;
+mod lint;
+mod lock;
+mod measured;
+mod observe;
+mod plan;
+mod rehearsal;
+mod run;
+mod schema;
+mod session;
+mod sql;
+mod status;
+mod stepwise;
+mod target;
+mod transaction;
+mod way_back;
+
+pub use aftermath::Aftermath;
+pub use blocker::Blocker;
+pub use cuts::Cut;
+pub use down::{DownReport, DownTo, down};
+pub use error::{Consequence, Error, Place};
+pub use failure::Cause;
+pub use folder::{Fault, FaultKind, Folder, Migration, Script};
+pub use history::{Applied, History};
+pub use lint::Advice;
+pub use measured::{LockTaken, Measured, Rewrite, RowsChanged, Scan};
+pub use plan::{Plan, PlannedFile, TableSize, Transaction, plan};
+pub use rehearsal::{Rehearsal, WayBack, rehearse_in_place, rehearse_on_copy};
+pub use run::{RunOptions, RunReport, run};
+pub use schema::{Change, Schema};
+pub use status::{Status, status};
+pub use target::Target;
+
+#[cfg(test)]
+mod run_tests;
+#[cfg(test)]
+mod stand;
