@@ -76,6 +76,10 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    #[error("will not {action}: {}", reasons.join("; "))]
+    Refused { action: &'static str, reasons: Vec<String> },
+    #[error("cannot {action}: afterwards it stands as {found}")]
+    NotAsLeft { action: &'static str, found: String },
     #[error("stopped on request")]
     Interrupted,
 }
@@ -90,6 +94,7 @@ impl Error {
             | Self::ConnectTimeout { .. }
             | Self::Pooler { .. }
             | Self::NoTool { .. } => ErrorKind::Environment,
+            Self::Refused { .. } => ErrorKind::Refused,
             Self::Interrupted => ErrorKind::Interrupted,
             _ => ErrorKind::Failed,
         }

@@ -7,7 +7,7 @@ use backstay_part::{Captured, Part, Proof, Recorded, Standing, Token};
 use backstay_repository::SnapshotWriter;
 use backstay_run::Context;
 
-use crate::{Error, Settings, Tools, capture, loss, preflight, prove, settle, stage, swap};
+use crate::{Error, Leftover, Settings, Tools, capture, loss, preflight, prove, settle, stage, swap};
 
 /// All configured databases of one server: they are captured one by one and swapped in one transaction.
 #[derive(Clone)]
@@ -67,6 +67,14 @@ impl ServerPart {
 
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// The databases on this server that runs made or renamed and that are not live.
+    pub async fn leftovers(&self) -> Result<Vec<Leftover>, Error> {
+        let mut session = swap::connect_outside(self, &[], "look").await?;
+        let leftovers = swap::leftovers(&mut session).await?;
+        session.close().await;
+        Ok(leftovers)
     }
 
     fn explain<T>(&self, action: &'static str, result: Result<T, Error>) -> Result<T, backstay_part::Error> {

@@ -1,16 +1,97 @@
+//! Switching databases by renaming them, and back.
+//!
+//! What stands where is written on the databases themselves, as a mark in their comments, so that a
+//! host that never saw the run can tell how far it came and end it.
+
+mod activate;
+mod catalog;
+mod leftovers;
+mod mark;
+mod names;
+mod outside;
+mod revert;
+mod rights;
+mod script;
+mod settle;
+mod standing;
+
+use backstay_model::RunId;
 use backstay_part::{Standing, Token};
 use backstay_run::Context;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use catalog::{Entry, look_up};
+pub use leftovers::Leftover;
+pub(crate) use leftovers::leftovers;
+pub(crate) use mark::{Mark, Opening, State, with_mark};
+pub(crate) use names::{kept_name, staged_name};
+pub(crate) use outside::connect_outside;
+pub(crate) use rights::{renaming_refusals, standbys};
+pub(crate) use settle::{abandon, drop_database, settle};
 
 use crate::{Error, ServerPart};
 
-pub(crate) async fn activate(_part: &ServerPart, _context: &Context, _staged: &Token) -> Result<Token, Error> {
-    todo!()
+/// Which databases a run switches: what goes into the journal. The names say all; the rest is read
+/// from the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Switch {
+    pub run: RunId,
+    pub databases: Vec<Trio>,
 }
 
-pub(crate) async fn revert(_part: &ServerPart, _context: &Context, _staged: &Token) -> Result<(), Error> {
-    todo!()
+/// The three names of one database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Trio {
+    /// Its name in the configuration.
+    pub label: String,
+    /// The name that applications use.
+    pub live: String,
+    /// Where the copy waits that is to become live.
+    pub staged: String,
+    /// Where what was live is kept.
+    pub kept: String,
 }
 
-pub(crate) async fn standing(_part: &ServerPart, _context: &Context, _staged: &Token) -> Result<Standing, Error> {
-    todo!()
+impl Switch {
+    pub(crate) fn read(token: &Token) -> Result<Self, Error> {
+        token.read().map_err(|source| Error::Facts { source })
+    }
+
+    pub(crate) fn token(&self) -> Result<Token, Error> {
+        Token::new(self).map_err(|source| Error::Facts { source })
+    }
+
+    /// The names that every database of this switch has had or will have.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let three = |trio: &Trio| [trio.live.clone(), trio.staged.clone(), trio.kept.clone()];
+        self.databases.iter().flat_map(three).collect()
+    }
 }
+
+pub(crate) async fn activate(part: &ServerPart, _context: &Context, staged: &Token) -> Result<Token, Error> {
+    let switch = Switch::read(staged)?;
+    let mut session = connect_outside(part, &switch.names(), "switch").await?;
+    activate::activate(&mut session, &switch).await?;
+    session.close().await;
+    switch.token()
+}
+
+pub(crate) async fn revert(part: &ServerPart, _context: &Context, staged: &Token) -> Result<(), Error> {
+    let switch = Switch::read(staged)?;
+    let mut session = connect_outside(part, &switch.names(), "switch back").await?;
+    revert::revert(&mut session, &switch).await?;
+    session.close().await;
+    Ok(())
+}
+
+pub(crate) async fn standing(part: &ServerPart, _context: &Context, staged: &Token) -> Result<Standing, Error> {
+    let switch = Switch::read(staged)?;
+    let mut session = connect_outside(part, &switch.names(), "look").await?;
+    let standing = standing::standing(&mut session, &switch).await?;
+    session.close().await;
+    Ok(standing)
+}
+
+#[cfg(test)]
+#[path = "swap_tests.rs"]
+mod tests;
