@@ -5,6 +5,7 @@
 //! is, never prints, and reads neither environment nor home.
 
 mod chunk;
+mod claim;
 mod description;
 mod error;
 mod folder;
@@ -17,6 +18,7 @@ mod reach;
 mod reader;
 mod records;
 mod repository;
+mod reuse;
 mod seal;
 mod secret;
 mod session;
@@ -27,7 +29,7 @@ mod writer;
 pub use error::{Damage, Error, Flaw};
 pub use folder::FolderStore;
 pub use key::{KeyKind, generate_key_file};
-pub use lease::{Lease, Purpose as LeasePurpose};
+pub use lease::{Lease, LeaseTerms, Purpose as LeasePurpose};
 pub use reader::StreamReader;
 pub use records::Entry;
 pub use repository::{Options, Repository};
@@ -36,10 +38,22 @@ pub use store::{Listed, Put, Store, StoreError};
 pub use writer::{SnapshotWriter, StreamWriter};
 
 #[cfg(any(test, feature = "fakes"))]
+mod conformance;
+#[cfg(any(test, feature = "fakes"))]
+mod faulty;
+#[cfg(any(test, feature = "fakes"))]
 mod memory;
+#[cfg(any(test, feature = "fakes"))]
+pub use conformance::{Allowances, conformance};
+#[cfg(any(test, feature = "fakes"))]
+pub use faulty::{Fault, FaultyStore};
 #[cfg(any(test, feature = "fakes"))]
 pub use memory::MemoryStore;
 
+#[cfg(test)]
+mod lease_tests;
+#[cfg(test)]
+mod store_tests;
 #[cfg(test)]
 mod stream_tests;
 #[cfg(test)]

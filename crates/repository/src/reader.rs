@@ -20,6 +20,8 @@ pub struct StreamReader {
     flying: VecDeque<Task<Result<Bytes, Error>>>,
     digest: Option<KeyedDigest>,
     bytes: u64,
+    /// Whether damage is to name the snapshots it hurts.
+    blames: bool,
 }
 
 /// Where the next chunk's id comes from.
@@ -57,7 +59,14 @@ impl StreamReader {
             source,
             flying: VecDeque::new(),
             bytes: 0,
+            blames: true,
         }
+    }
+
+    /// For looking whom damage hurts, which must not ask that question again.
+    pub(crate) fn without_blame(mut self) -> Self {
+        self.blames = false;
+        self
     }
 
     /// The next piece, or nothing at the end, which is reached only when the whole stream was as
@@ -69,7 +78,7 @@ impl StreamReader {
             Err(error) => {
                 self.flying.clear();
                 self.digest = None;
-                Err(self.repository.naming_the_hurt(error).await)
+                Err(if self.blames { self.repository.naming_the_hurt(error).await } else { error })
             }
         }
     }

@@ -1,9 +1,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use backstay_model::{Clock, Environment, Listener, ObjectId, Root, RunId};
+use backstay_model::{Clock, Environment, ObjectId, Root};
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
@@ -13,12 +12,13 @@ use crate::names;
 use crate::seal::{Keys, Kind};
 use crate::session::{Began, Session};
 use crate::task::compute;
-use crate::{Error, Flaw, LeasePurpose, Put, Secret, SnapshotWriter, Store, StoreError, StreamReader, chunk, key};
+use crate::{Error, Flaw, LeaseTerms, Put, Secret, SnapshotWriter, Store, StoreError, StreamReader, chunk, key};
 
 /// An opened repository. Cheap to clone.
 #[derive(Clone)]
 pub struct Repository {
     inner: Arc<Inner>,
+    terms: LeaseTerms,
 }
 
 struct Inner {
@@ -91,7 +91,18 @@ impl Repository {
         let began = Began { at: options.clock.now(), elapsed: options.clock.elapsed() };
         let (open_bundles, last_bundle) = (Mutex::default(), Mutex::default());
         let inner = Inner { store, options, description, master, keys, began, open_bundles, last_bundle };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), terms: LeaseTerms::default() })
+    }
+
+    /// The same repository with other terms for leases: everybody who shares it needs the same.
+    #[must_use]
+    pub fn with_lease_terms(mut self, terms: LeaseTerms) -> Self {
+        self.terms = terms;
+        self
+    }
+
+    pub(crate) fn terms(&self) -> LeaseTerms {
+        self.terms
     }
 
     /// Where it lies, for people.
@@ -120,20 +131,12 @@ impl Repository {
         &self.inner.options
     }
 
-    /// Takes a lease, waiting up to `wait` and telling `listener` for whom.
-    pub async fn lease(
-        &self,
-        purpose: LeasePurpose,
-        _run: &RunId,
-        _wait: Duration,
-        _listener: &dyn Listener,
-    ) -> Result<Lease, Error> {
-        Ok(Lease::new(purpose))
-    }
-
     /// Begins a snapshot under a lease for writing or changing and reserves its id.
     pub async fn begin(&self, lease: &Lease, environment: &Environment) -> Result<SnapshotWriter, Error> {
-        let id = self.reserve(environment).await?;
+        if !lease.purpose().may_write() {
+            return Err(Error::LeaseTooNarrow { purpose: lease.purpose().describe(), action: "take a snapshot" });
+        }
+        let id = self.reserve(&lease.standing(), environment).await?;
         let present = self.present(environment).await?;
         let session = Session::new(self, environment, id, lease.standing(), present, self.inner.began);
         Ok(SnapshotWriter::new(Arc::new(session)))

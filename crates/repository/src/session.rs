@@ -6,6 +6,7 @@ use backstay_model::{Environment, Manifest, ObjectId, Place, Root, SnapshotId};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::claim::Sightings;
 use crate::lease::Standing;
 use crate::names;
 use crate::present::Present;
@@ -21,6 +22,7 @@ const CHUNKS_IN_FLIGHT: usize = 6;
 const BUNDLE_BYTES: usize = 1 << 20;
 /// What prune condemned may be gone a day later; half of that is margin for a slow commit.
 const RUN_HOURS_MAX: u64 = 12;
+const RESERVATIONS_MAX: usize = 50;
 /// A list of streams larger than this is not ours.
 const CONTENTS_BYTES_MAX: u64 = 1 << 30;
 
@@ -164,13 +166,14 @@ impl Session {
         let reach = self.reach(&manifest).await?;
         let root = self.store_reach(&reach).await?;
         self.barrier().await?;
-        self.repository.ensure_to_be_had(&reach, &self.written().clone()).await?;
-        self.may_commit()?;
+        let written = self.written().clone();
+        self.repository.ensure_to_be_had(&reach, &written).await?;
+        self.may_commit().await?;
         manifest.committed_at = self.repository.clock().now();
         let stored = Stored { manifest, reach: root };
         self.repository.put_manifest(&stored).await?;
         // Whoever slept through the whole of the above must not leave a manifest without its objects.
-        if let Err(error) = self.may_commit() {
+        if let Err(error) = self.may_commit().await {
             self.repository.take_back_if_incomplete(&stored, &reach).await?;
             return Err(error);
         }
@@ -181,10 +184,8 @@ impl Session {
         self.repository.store().barrier().await.map_err(Error::store("the objects of the snapshot"))
     }
 
-    fn may_commit(&self) -> Result<(), Error> {
-        if !self.lease.stands() {
-            return Err(Error::LeaseLost);
-        }
+    async fn may_commit(&self) -> Result<(), Error> {
+        self.lease.ensure().await?;
         let clock = self.repository.clock();
         let by_wall = clock.now().signed_duration_since(self.began.at).to_std().unwrap_or_default();
         let hours = by_wall.max(clock.elapsed().saturating_sub(self.began.elapsed)).as_secs() / 3600;
@@ -220,19 +221,6 @@ impl Drop for Session {
 }
 
 impl Repository {
-    /// Looks that everything a snapshot needs and did not write itself is still there and not
-    /// condemned; what is condemned is stored again.
-    async fn ensure_to_be_had(&self, reach: &Reach, written: &HashSet<ObjectId>) -> Result<(), Error> {
-        let _ = (reach, written);
-        Ok(())
-    }
-
-    async fn take_back_if_incomplete(&self, stored: &Stored, reach: &Reach) -> Result<(), Error> {
-        let _ = reach;
-        let key = names::manifest(&stored.manifest.environment, &stored.manifest.id);
-        self.store().remove(&key).await.map_err(Error::store(key))
-    }
-
     async fn put_manifest(&self, stored: &Stored) -> Result<(), Error> {
         let (environment, id) = (&stored.manifest.environment, &stored.manifest.id);
         let key = names::manifest(environment, id);
@@ -251,16 +239,34 @@ impl Repository {
 }
 
 impl Repository {
-    /// An id greater than every snapshot's of the environment.
-    pub(crate) async fn reserve(&self, environment: &Environment) -> Result<SnapshotId, Error> {
+    /// An id greater than every snapshot's of the environment, committed or in the making.
+    pub(crate) async fn reserve(&self, lease: &Standing, environment: &Environment) -> Result<SnapshotId, Error> {
         let keys = self.keys_in(&format!("{}/{environment}", names::MANIFESTS)).await?;
         let newest = keys.iter().filter_map(|key| names::snapshot_of(key)).map(|(_, id)| id).max();
-        let now = SnapshotId::at(self.clock().now());
-        Ok(newest.map(|newest| newest.successor()).filter(|next| *next > now).unwrap_or(now))
+        let mut taken: Vec<SnapshotId> = newest.into_iter().collect();
+        taken.extend(self.reserved_by_others(lease, environment).await?);
+        for _ in 0..RESERVATIONS_MAX {
+            let now = SnapshotId::at(self.clock().now());
+            let next = taken.iter().max().map(SnapshotId::successor).filter(|next| *next > now);
+            let mut id = next.unwrap_or(now);
+            // Whoever collided steps aside by chance, or two would collide again.
+            for _ in 0..rand::random::<u32>() % (taken.len() as u32 + 1).min(4) {
+                id = id.successor();
+            }
+            lease.reserve(environment, &id).await?;
+            let others = self.reserved_by_others(lease, environment).await?;
+            if !others.contains(&id) {
+                return Ok(id);
+            }
+            taken.extend(others);
+            taken.push(id);
+        }
+        Err(Error::Stopped { action: "reserving an id" })
     }
 
-    /// Adds to an error about damage which snapshots it hurts.
-    pub(crate) async fn naming_the_hurt(&self, error: Error) -> Error {
-        error
+    async fn reserved_by_others(&self, lease: &Standing, environment: &Environment) -> Result<Vec<SnapshotId>, Error> {
+        let found = self.claims(&mut Sightings::new(), lease.key()).await?;
+        let reserved = found.into_iter().filter_map(|found| found.claim).flat_map(|claim| claim.reserved);
+        Ok(reserved.filter(|(of, _)| of == environment).map(|(_, id)| id).collect())
     }
 }

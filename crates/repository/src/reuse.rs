@@ -1,0 +1,134 @@
+//! Whether what a snapshot needs is there: asked before a commit, and after damage was found.
+
+use std::collections::{BTreeSet, HashSet};
+
+use backstay_model::{Environment, ObjectId, SnapshotId};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::reach::{Reach, Stored};
+use crate::{Error, Flaw, Put, Repository, names};
+
+const SIDE_BY_SIDE: usize = 16;
+/// Snapshots that are looked through to say whom damage hurts.
+const HURT_MAX: usize = 1000;
+
+/// What prune means to delete, a day after it said so.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Condemned {
+    pub(crate) at: chrono::DateTime<chrono::Utc>,
+    pub(crate) objects: Vec<ObjectId>,
+}
+
+impl Repository {
+    /// Everything below a reach, with what only lists name.
+    pub(crate) async fn all_objects(&self, reach: &Reach) -> Result<HashSet<ObjectId>, Error> {
+        let mut all: HashSet<_> = reach.direct().collect();
+        let mut lists = stream::iter(reach.lists.iter().map(|id| self.list_object(id))).buffer_unordered(SIDE_BY_SIDE);
+        while let Some(entries) = lists.try_next().await? {
+            all.extend(entries.into_iter().map(|(id, _)| id));
+        }
+        Ok(all)
+    }
+
+    /// Looks that everything a snapshot needs and did not write itself is still there; what is
+    /// condemned is stored again.
+    pub(crate) async fn ensure_to_be_had(&self, reach: &Reach, written: &HashSet<ObjectId>) -> Result<(), Error> {
+        let reused: BTreeSet<_> =
+            self.all_objects(reach).await?.into_iter().filter(|id| !written.contains(id)).collect();
+        if reused.is_empty() {
+            return Ok(());
+        }
+        let there: HashSet<String> = self.keys_in(names::OBJECTS).await?.into_iter().collect();
+        if let Some(id) = reused.iter().find(|id| !there.contains(&names::object(id))) {
+            return Err(Error::damaged(names::object(id), Flaw::Missing, Some(*id)));
+        }
+        let mut again = false;
+        for key in self.keys_in(names::CONDEMNED).await? {
+            let Some(condemned) = self.record::<Condemned>(&key).await? else { continue };
+            for id in condemned.objects.iter().filter(|id| reused.contains(id)) {
+                let object = names::object(id);
+                let bytes = self.store().get(&object).await.map_err(Error::store(&object))?;
+                self.store().put(&object, bytes, Put::Replace).await.map_err(Error::store(&object))?;
+                again = true;
+            }
+        }
+        if again { self.store().barrier().await.map_err(Error::store("the objects of the snapshot")) } else { Ok(()) }
+    }
+
+    /// A manifest that was written too late stays only if it has all it needs.
+    pub(crate) async fn take_back_if_incomplete(&self, stored: &Stored, reach: &Reach) -> Result<(), Error> {
+        let whole = self.ensure_to_be_had(reach, &HashSet::new()).await;
+        if whole.is_ok() {
+            return Ok(());
+        }
+        let key = names::manifest(&stored.manifest.environment, &stored.manifest.id);
+        self.store().remove(&key).await.map_err(Error::store(key))
+    }
+
+    /// Adds to an error about damage which snapshots it hurts.
+    pub(crate) async fn naming_the_hurt(&self, mut error: Error) -> Error {
+        if let Error::Damaged(damage) = &mut error
+            && damage.snapshots.is_empty()
+            && let Some(object) = damage.object
+        {
+            damage.snapshots = Box::pin(self.hurt_by(&object)).await;
+        }
+        error
+    }
+
+    /// The snapshots that need an object, as far as they can be read.
+    async fn hurt_by(&self, object: &ObjectId) -> Vec<(Environment, SnapshotId)> {
+        let mut keys = self.keys_in(names::MANIFESTS).await.unwrap_or_default();
+        keys.sort();
+        keys.reverse();
+        keys.truncate(HURT_MAX);
+        let mut hurt: Vec<_> = stream::iter(keys)
+            .map(async |key| self.needs(&key, object).await.then(|| names::snapshot_of(&key)).flatten())
+            .buffer_unordered(SIDE_BY_SIDE)
+            .filter_map(async |place| place)
+            .collect()
+            .await;
+        hurt.sort();
+        hurt
+    }
+
+    async fn needs(&self, key: &str, object: &ObjectId) -> bool {
+        let Ok(Some(stored)) = self.manifest(key).await else { return false };
+        // The record of what it reaches may itself be what is damaged.
+        let mut reach = Reach::default();
+        if self.add_reach_quietly(&stored, &mut reach).await.is_err() {
+            return reach.direct().any(|id| id == *object);
+        }
+        if reach.direct().any(|id| id == *object) {
+            return true;
+        }
+        for list in &reach.lists {
+            if self.list_object(list).await.is_ok_and(|entries| entries.iter().any(|(id, _)| id == object)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn add_reach_quietly(&self, stored: &Stored, reach: &mut Reach) -> Result<(), Error> {
+        for root in stored.manifest.parts.iter().flat_map(|part| [&part.contents, &part.facts]).chain([&stored.reach]) {
+            match &root.place {
+                backstay_model::Place::Chunk(id) => drop(reach.chunks.insert(*id)),
+                backstay_model::Place::List(id) => drop(reach.lists.insert(*id)),
+                backstay_model::Place::Shared { chunk, .. } => drop(reach.bundles.insert(*chunk)),
+                backstay_model::Place::Empty | backstay_model::Place::LongList(_) => {}
+            }
+        }
+        let mut bytes = Vec::new();
+        let mut reader = self.read(&stored.reach).without_blame();
+        while let Some(piece) = reader.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        let more = Reach::decode(&bytes).ok_or_else(|| Error::damaged(names::MANIFESTS, Flaw::Meaning, None))?;
+        reach.chunks.extend(more.chunks);
+        reach.lists.extend(more.lists);
+        reach.bundles.extend(more.bundles);
+        Ok(())
+    }
+}

@@ -1,0 +1,53 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{Allowances, FolderStore, MemoryStore, Put, Store, StoreError, conformance};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_folder_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    conformance(Arc::new(FolderStore::new(&folder.path().join("new"))), Allowances::default()).await;
+}
+
+#[tokio::test]
+async fn the_memory_conforms() {
+    conformance(Arc::new(MemoryStore::default()), Allowances::default()).await;
+}
+
+#[tokio::test]
+async fn a_name_appears_in_a_folder_only_with_the_barrier() {
+    let folder = tempfile::tempdir().unwrap();
+    let (writer, other) = (FolderStore::new(folder.path()), FolderStore::new(folder.path()));
+    writer.put("objects/aa/b", Bytes::from_static(b"bytes"), Put::Replace).await.unwrap();
+    assert!(matches!(other.get("objects/aa/b").await, Err(StoreError::NotThere { .. })));
+    assert_eq!(writer.get("objects/aa/b").await.unwrap(), "bytes");
+    writer.barrier().await.unwrap();
+    assert_eq!(other.get("objects/aa/b").await.unwrap(), "bytes");
+    assert_eq!(other.list("objects").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn nobody_else_can_read_what_lies_in_a_folder() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let store = FolderStore::new(&folder.path().join("r"));
+    store.put("keys/a", Bytes::from_static(b"x"), Put::Create).await.unwrap();
+    store.put("objects/aa/b", Bytes::from_static(b"x"), Put::Replace).await.unwrap();
+    store.barrier().await.unwrap();
+    for (path, mode) in [("r", 0o700), ("r/keys", 0o700), ("r/keys/a", 0o600), ("r/objects/aa/b", 0o600)] {
+        let found = std::fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_cannot_leave_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FolderStore::new(&folder.path().join("inside"));
+    for key in ["../outside", "a/../../outside", "/etc/x", "", ".staging/x", "a//b"] {
+        assert!(store.put(key, Bytes::from_static(b"x"), Put::Replace).await.is_err(), "{key}");
+        assert!(store.get(key).await.is_err(), "{key}");
+    }
+    assert!(!folder.path().join("outside").exists());
+}
