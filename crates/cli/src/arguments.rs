@@ -114,13 +114,9 @@ pub enum Command {
     #[command(subcommand)]
     Key(Key),
     /// Print completions for a shell
-    Completions {
-        shell: clap_complete::Shell,
-    },
+    Completions { shell: clap_complete::Shell },
     /// Write the manual pages into a folder
-    Man {
-        folder: PathBuf,
-    },
+    Man { folder: PathBuf },
 }
 
 #[derive(Debug, Args)]
@@ -395,9 +391,7 @@ pub enum Key {
         recovery_file: Option<PathBuf>,
     },
     /// Shut one out again
-    Remove {
-        id: String,
-    },
+    Remove { id: String },
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

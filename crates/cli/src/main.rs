@@ -1,1 +1,68 @@
-fn main() {}
+//! The `backstay` command: arguments, wiring, printing, exit codes.
+//!
+//! The only crate that prints, reads argv and the environment, or ends the process. What happens is
+//! in the crates below; a file in `commands` says in which order, and `advice` says what to do about
+//! what went wrong.
+
+mod advice;
+mod arguments;
+mod chosen;
+mod commands;
+mod confirm;
+mod exit;
+mod origin;
+mod output;
+mod report;
+mod restored;
+mod secret_file;
+mod surroundings;
+mod wiring;
+
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::arguments::{Arguments, Command};
+use crate::exit::Exit;
+use crate::report::{Failure, Report, State};
+use crate::surroundings::Surroundings;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A broken pipe while printing help is nothing to report.
+            let _ = error.print();
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked { Exit::Done } else { Exit::Usage }.into();
+        }
+    };
+    let surroundings = Surroundings::read(arguments.everywhere.clone());
+    let printer = surroundings.printer;
+    let name = commands::name(arguments.command.as_ref());
+    // A panic is a bug of ours, and ends with the exit code for one.
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| run(&surroundings, arguments.command)));
+    let report = ended.unwrap_or_else(|_| bug());
+    printer.print(name, &report);
+    report.exit.into()
+}
+
+fn run(surroundings: &Surroundings, command: Option<Command>) -> Report {
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(async {
+            surroundings.heed_signals();
+            commands::execute(surroundings, command).await.unwrap_or_else(Report::from)
+        }),
+        Err(error) => Failure::new(Exit::Environment, format!("cannot start: {error}")).into(),
+    }
+}
+
+fn bug() -> Report {
+    let mut failure = Failure::new(Exit::Bug, "this is a bug in Backstay, said above")
+        .hint("report it, with the command and everything it printed")
+        .hint("`backstay` says whether a run is unfinished, `backstay recover` ends it");
+    failure.state = State::Changed("not known: the run ended in the middle".to_owned());
+    failure.into()
+}

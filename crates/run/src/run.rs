@@ -199,13 +199,6 @@ impl Run {
         self.record
     }
 
-    /// The run is over as its record says already: only this host's journal did not know.
-    pub async fn close(mut self) -> Result<RunRecord, Error> {
-        let record = RunRecord { journal: Value::Null, ..self.record.clone() };
-        self.note(END, Mark::Done, &LastLine { record, published: true }).await?;
-        Ok(self.record)
-    }
-
     /// The run is over. What happened has happened: a record that cannot be written now is written by
     /// a later run from the journal.
     pub async fn end(mut self, outcome: Outcome, remark: Option<String>) -> RunRecord {

@@ -141,7 +141,10 @@ impl Listener for Progress {
             Event::StepEnded { step, remark } => {
                 let took = state.step.take().map(|(_, began)| amounts::time(began.elapsed())).unwrap_or_default();
                 if self.verbose {
-                    self.line(&format!("  {step}: done in {took}{}", remark.map(|text| format!(", {text}")).unwrap_or_default()));
+                    self.line(&format!(
+                        "  {step}: done in {took}{}",
+                        remark.map(|text| format!(", {text}")).unwrap_or_default()
+                    ));
                 }
             }
             Event::TransferBegan { subject, bytes_expected, .. } => self.began(&mut state, &subject, bytes_expected),

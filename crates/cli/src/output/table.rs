@@ -3,7 +3,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 /// A table of plain columns that fits the terminal's width.
 pub fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header.iter().map(|title| title.to_uppercase()));
     if let Some(width) = width() {
         table.set_width(width);

@@ -1,0 +1,41 @@
+use backstay_repository::{Error, StoreError};
+
+use super::Advice;
+use crate::exit::Exit;
+
+pub fn advice(error: &Error) -> Advice {
+    let environment = Advice::exit(Exit::Environment);
+    match error {
+        Error::NotARepository { .. } => environment.hint("`backstay init` makes one; otherwise mend `repository.url` in backstay.toml"),
+        Error::AlreadyARepository { .. } => environment.hint("nothing needs to be done: it is used as it is"),
+        Error::NewerFormat { .. } => environment.hint("install a newer Backstay; this one would not understand what it reads"),
+        Error::WrongKey { .. } => {
+            environment.hint("`repository.key` names another repository's key; `backstay key add` adds one from a host that has a right one")
+        }
+        Error::KeyMissing { .. } => environment.hint("name the key in backstay.toml: `key = \"file:…\"`"),
+        Error::NotSealed { .. } => environment.hint("write `key = \"none\"` in backstay.toml"),
+        Error::WeakKey | Error::RecoveryPhrase { .. } | Error::Output { .. } => environment,
+        Error::LastKey { .. } => Advice::exit(Exit::Refused).hint("add another key first: `backstay key add`"),
+        Error::NoSuchKey { .. } => Advice::exit(Exit::Refused).hint("`backstay key list` shows the keys"),
+        Error::NoSuchSnapshot { .. } => Advice::exit(Exit::Refused).hint("`backstay list` shows the snapshots"),
+        Error::Damaged(_) => Advice::exit(Exit::Damaged)
+            .hint("`backstay check` names all that is damaged; the next snapshot stores it again from what is live"),
+        Error::Held { .. } => Advice::exit(Exit::Held).hint("wait for it; `lease_wait` in backstay.toml says how long a command waits by itself"),
+        Error::WouldRemoveEverything { .. } => Advice::exit(Exit::Refused).hint("mend [retention] in backstay.toml: some snapshot must stay"),
+        Error::LeaseLost | Error::RunTooOld { .. } => Advice::exit(Exit::Failed).hint("run it again"),
+        _ => Advice::default(),
+    }
+}
+
+pub fn store_advice(error: &StoreError) -> Advice {
+    match error {
+        StoreError::Full { .. } => {
+            Advice::exit(Exit::Failed).hint("make room: `backstay prune` removes what the policy does not keep")
+        }
+        StoreError::Denied { .. } => {
+            Advice::exit(Exit::Environment).hint("the user who runs this, or the key of the bucket, needs that right")
+        }
+        StoreError::Failed { .. } => Advice::exit(Exit::Environment),
+        _ => Advice::default(),
+    }
+}

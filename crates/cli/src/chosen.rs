@@ -1,0 +1,70 @@
+//! Which snapshot a person means.
+
+use std::io::Write;
+
+use backstay_model::{Purpose, SnapshotId};
+use backstay_repository::{Entry, Repository};
+
+use crate::commands::list;
+use crate::output::amounts;
+use crate::report::Failure;
+use crate::wiring::Project;
+
+/// A snapshot by id, `latest` or `before-deploy`.
+pub async fn entry(project: &Project, repository: &Repository, wanted: &str) -> Result<Entry, Failure> {
+    let environment = &project.settings.environment;
+    let entries = repository.list(Some(environment)).await?;
+    let found = match wanted {
+        "latest" => entries.iter().find(|entry| entry.manifest.purpose != Purpose::Safety),
+        "before-deploy" => entries.iter().find(|entry| entry.manifest.purpose == Purpose::BeforeDeploy),
+        id => {
+            let id: SnapshotId = id.parse().map_err(|error| {
+                Failure::usage(format!("{error}, `latest` or `before-deploy`"))
+                    .hint("`backstay list` shows the snapshots")
+            })?;
+            entries.iter().find(|entry| entry.manifest.id == id)
+        }
+    };
+    found.cloned().ok_or_else(|| missing(wanted, &entries, environment.as_str()))
+}
+
+fn missing(wanted: &str, entries: &[Entry], environment: &str) -> Failure {
+    let failure = Failure::refused(format!("there is no snapshot `{wanted}` in {environment}"));
+    let near = entries.iter().min_by_key(|entry| strsim::damerau_levenshtein(entry.manifest.id.as_str(), wanted));
+    match near {
+        Some(entry) if wanted.parse::<SnapshotId>().is_ok() => {
+            let manifest = &entry.manifest;
+            failure.hint(format!("the nearest is {}, taken {}", manifest.id, amounts::local(manifest.taken_at)))
+        }
+        Some(_) => failure.hint("`backstay list` shows the snapshots"),
+        None => failure.hint("`backstay snapshot` takes the first one"),
+    }
+}
+
+const OFFERED_MAX: usize = 20;
+
+/// Lets a person at a terminal choose from the newest.
+pub async fn pick(project: &Project, repository: &Repository) -> Result<Entry, Failure> {
+    let environment = &project.settings.environment;
+    let mut entries = repository.list(Some(environment)).await?;
+    entries.truncate(OFFERED_MAX);
+    if entries.is_empty() {
+        return Err(missing("latest", &entries, environment.as_str()));
+    }
+    let now = project.surroundings.clock.now();
+    let mut screen = std::io::stderr().lock();
+    for (place, entry) in entries.iter().enumerate() {
+        let manifest = &entry.manifest;
+        let (local, ago) = (amounts::local(manifest.taken_at), amounts::ago(manifest.taken_at, now));
+        let _ = writeln!(screen, "{:>3}  {}  {local}  {ago:<14}  {}", place + 1, manifest.id, list::standing(entry));
+    }
+    let _ = write!(screen, "Which one? [1-{}] ", entries.len());
+    let _ = screen.flush();
+    let mut answer = String::new();
+    let _ = std::io::stdin().read_line(&mut answer);
+    let place: usize = answer.trim().parse().unwrap_or(0);
+    match place.checked_sub(1).and_then(|place| entries.get(place)) {
+        Some(entry) => Ok(entry.clone()),
+        None => Err(Failure::refused("no snapshot was chosen")),
+    }
+}

@@ -1,0 +1,23 @@
+use backstay_restore::{plan_undo, undo};
+
+use crate::arguments::Confirmation;
+use crate::confirm;
+use crate::report::{Failure, Report};
+use crate::restored;
+use crate::surroundings::Surroundings;
+use crate::wiring::Release;
+
+pub async fn run(surroundings: &Surroundings, confirmation: Confirmation) -> Result<Report, Failure> {
+    let release = Release::open(surroundings).await?;
+    restored::recover_first(&release).await?;
+    let plan = plan_undo(&release.site(), None).await?;
+    let parts = plan.parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let what = format!(
+        "Undo run {}: {parts} go back to what they were before it. What is live now is kept in turn.",
+        plan.undoes
+    );
+    confirm::restore(&release, &confirmation, &what)?;
+    let done = undo(&release.site(), Some(&plan.undoes), &restored::choices(&release)).await;
+    let done = done.map_err(|error| Failure::from(error).of_run(&release.context.run))?;
+    Ok(restored::report(&release, &done).field("undoes", &plan.undoes))
+}

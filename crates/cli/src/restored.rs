@@ -1,0 +1,142 @@
+//! What restore, undo and recover say of how they ended.
+
+use backstay_config::Unhealthy;
+use backstay_model::{Loss, Outcome};
+use backstay_part::Condition;
+use backstay_restore::{Choices, Ending, Recovered, Restored, recover};
+
+use crate::exit::Exit;
+use crate::output::{amounts, loss_text};
+use crate::report::{Failure, Report, State};
+use crate::wiring::Release;
+
+/// What the settings choose for every switch.
+pub fn choices(release: &Release) -> Choices {
+    Choices { max_loss: None, keep_unhealthy: release.project.settings.restore.unhealthy == Unhealthy::Keep }
+}
+
+/// A run that died before this one is ended first: nothing is built upon half a switch.
+pub async fn recover_first(release: &Release) -> Result<(), Failure> {
+    let Some(recovered) = recover(&release.site(), None).await? else { return Ok(()) };
+    let text =
+        format!("first ended run {} ({}), which had died: {}", recovered.run, recovered.command, recovered.state);
+    if recovered.ending == Ending::Undecided {
+        return Err(stuck(&text).of_run(&recovered.run));
+    }
+    release.project.surroundings.printer.note(&text);
+    Ok(())
+}
+
+/// The result of a switch that came to the fence.
+pub fn report(release: &Release, done: &Restored) -> Report {
+    let mut lines = vec![sentence(done)];
+    if let Some(condition) = &done.condition {
+        lines.push(format!("  health: {}", health(condition)));
+    }
+    if let Some(loss) = &done.loss {
+        lines.push(loss_text(loss));
+    }
+    if !done.kept.is_empty() {
+        let kept = done.kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        lines.push(format!("  kept: what was replaced of {kept}"));
+        lines.push("  next: `backstay undo` puts it back, `backstay settle` lets go of it".to_owned());
+    }
+    for phase in &done.phases {
+        lines.push(format!("  {:<10} {:>7} ms", phase.name, amounts::number(phase.milliseconds)));
+    }
+    let mut report = Report::changed(lines.join("\n"))
+        .of_run(&done.run)
+        .field("state", &done.state)
+        .field("loss", &done.loss)
+        .field("rows_lost", done.loss.as_ref().map(Loss::rows))
+        .field("kept", &done.kept)
+        .field("phases", &done.phases);
+    report.snapshot = done.snapshot.clone();
+    finish(release, report, done)
+}
+
+fn sentence(done: &Restored) -> String {
+    match (done.outcome, &done.snapshot) {
+        (Outcome::Done, Some(snapshot)) => {
+            format!("Done: the release of snapshot {snapshot} is live, and was read back.")
+        }
+        (Outcome::Done, None) => "Done: what ran before is live again, and was read back.".to_owned(),
+        (Outcome::TakenBack, _) => {
+            "It did not go well, and everything was taken back: what ran before runs again.".to_owned()
+        }
+        _ => format!("Not finished: {}", done.state),
+    }
+}
+
+fn finish(release: &Release, report: Report, done: &Restored) -> Report {
+    let exit = match done.outcome {
+        Outcome::Done if done.interrupted => {
+            release
+                .project
+                .surroundings
+                .printer
+                .note("asked to stop after the switch had begun: it was finished instead");
+            Exit::Done
+        }
+        Outcome::Done => Exit::Done,
+        Outcome::TakenBack => Exit::TakenBack,
+        Outcome::Stuck => Exit::Stuck,
+        Outcome::Refused => Exit::Refused,
+        Outcome::Failed => Exit::Failed,
+    };
+    if exit == Exit::Done {
+        return report;
+    }
+    let first = format!("run {} did not reach its end", done.run);
+    let failure = Failure {
+        exit,
+        what: std::iter::once(first).chain(done.why.iter().cloned()).collect(),
+        state: if exit == Exit::TakenBack { State::TakenBack } else { State::Changed(done.state.clone()) },
+        hints: match exit {
+            Exit::TakenBack => vec!["mend the cause and run it again; nothing is left to clean up".to_owned()],
+            _ => vec!["`backstay recover` tries to end it; `backstay` says how it stands".to_owned()],
+        },
+        run: Some(done.run.clone()),
+    };
+    Report { exit, outcome: done.outcome, changed: exit != Exit::TakenBack, error: Some(failure), ..report }
+}
+
+/// How a recovery ended.
+pub fn recovered(release: &Release, recovered: &Recovered) -> Report {
+    let words = match recovered.ending {
+        Ending::Abandoned => "had changed nothing",
+        Ending::Finished => "was finished: the new state is live",
+        Ending::TakenBack => "was taken back: the state from before is live",
+        Ending::Undecided => "needs a person",
+    };
+    let text = format!("Run {} ({}) {words}.\n  {}", recovered.run, recovered.command, recovered.state);
+    let report =
+        Report::changed(text).of_run(&recovered.run).field("ending", recovered.ending).field("state", &recovered.state);
+    if recovered.ending == Ending::Undecided {
+        let failure = stuck(&recovered.state).of_run(&recovered.run);
+        let failed: Report = failure.into();
+        return Report { exit: failed.exit, outcome: failed.outcome, error: failed.error, ..report };
+    }
+    if let Some(done) = &recovered.restored
+        && let Some(condition) = &done.condition
+        && *condition != Condition::Healthy
+    {
+        release.project.surroundings.printer.note(&format!("warning: health: {}", health(condition)));
+    }
+    report
+}
+
+fn stuck(state: &str) -> Failure {
+    let mut failure = Failure::new(Exit::Stuck, "the run cannot be ended without a person")
+        .hint("docs/runbooks/by-hand.md says how to look, and how to end it by hand");
+    failure.state = State::Changed(state.to_owned());
+    failure
+}
+
+fn health(condition: &Condition) -> String {
+    match condition {
+        Condition::Healthy => "healthy".to_owned(),
+        Condition::Unhealthy { failures } => format!("UNHEALTHY: {}", failures.join("; ")),
+        Condition::Undecided { why } => format!("undecided: {why}"),
+    }
+}
