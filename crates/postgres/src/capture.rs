@@ -263,3 +263,7 @@ async fn describe_server(session: &mut Session, facts: &mut ServerFacts) -> Resu
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "capture_tests.rs"]
+mod tests;

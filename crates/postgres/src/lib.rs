@@ -39,3 +39,6 @@ pub use session::{Session, connect, connect_plainly};
 pub use settings::{Host, Settings, Surroundings};
 pub use swap::Leftover;
 pub use tools::{LocalTools, Tool, ToolCall, ToolOutcome, Tools};
+
+#[cfg(test)]
+mod bench;

@@ -227,3 +227,22 @@ fn below(parent: &Path, suffix: &str) -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_program_that_just_suffices_is_taken_and_a_missing_one_is_named() {
+        let bins = backstay_testkit::majors();
+        let Some(oldest) = bins.first() else {
+            backstay_testkit::left_out("pg_dump", "no programs of PostgreSQL here");
+            return;
+        };
+        let tools = LocalTools::only(bins.clone());
+        let version = tools.version(Tool::PgDump, 1).await.unwrap();
+        assert_eq!(version_of(&oldest.join("pg_dump")).await.unwrap().1, version);
+        let error = tools.version(Tool::PgRestore, 99).await.unwrap_err();
+        assert!(error.to_string().contains("postgresql-client-99"), "{error}");
+    }
+}

@@ -25,7 +25,9 @@ pub fn majors() -> Vec<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = Vec::new();
     let debian =
         fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
-    for bin in env::split_paths(&named).chain(debian) {
+    // An empty list splits into one empty path, and that would mean the search path.
+    let named = env::split_paths(&named).filter(|bin| !bin.as_os_str().is_empty());
+    for bin in named.chain(debian) {
         if let Some(major) = major_of(&bin)
             && found.iter().all(|(known, _)| *known != major)
         {

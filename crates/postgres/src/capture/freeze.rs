@@ -38,9 +38,10 @@ pub(super) async fn freeze(mut session: Session, options: &Options, context: &Co
         let what = match lock(&mut session, &listed).await {
             Ok(()) => {
                 let (moment, snapshot) = export(&mut session).await?;
-                let relations = relations::list(&mut session).await?;
+                let mut relations = relations::list(&mut session).await?;
                 let Some(moved) = difference(&listed, &relations) else {
                     refuse_unreadable(&session, &relations)?;
+                    relations::measure(&mut session, &mut relations).await?;
                     return Ok(Frozen { session, relations, moment, snapshot });
                 };
                 moved

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row};
 
@@ -50,8 +52,7 @@ impl FromRow<'_, PgRow> for Relation {
 const LIST: &str = "
     select c.oid::pg_catalog.int8 as oid, n.nspname::pg_catalog.text as schema, c.relname::pg_catalog.text as name,
            c.relkind::pg_catalog.text as kind, c.relpersistence = 'u' as unlogged, c.relispopulated as populated,
-           coalesce(pg_catalog.pg_relation_size(c.oid), 0) as heap_bytes,
-           coalesce(pg_catalog.pg_table_size(c.oid), 0) as table_bytes,
+           c.relpages::pg_catalog.int8 * 8192 as heap_bytes, c.relpages::pg_catalog.int8 * 8192 as table_bytes,
            pg_catalog.has_table_privilege(c.oid, 'SELECT')
                and pg_catalog.has_schema_privilege(n.oid, 'USAGE') as readable,
            c.relrowsecurity and pg_catalog.row_security_active(c.oid) as hidden_rows,
@@ -73,9 +74,31 @@ const LIST: &str = "
         and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
     order by n.nspname, c.relname";
 
-/// All relations that may hold rows, by schema and name.
+/// All relations that may hold rows, by schema and name. Waits for no lock, so sizes are those of the last
+/// ANALYZE.
 pub(crate) async fn list(session: &mut Session) -> Result<Vec<Relation>, Error> {
     session.rows("list the tables", LIST).await
+}
+
+/// Reads the sizes of tables as they are now. The session must have locked them, for whoever asks for a
+/// size waits for a lock.
+pub(crate) async fn measure(session: &mut Session, relations: &mut [Relation]) -> Result<(), Error> {
+    let oids: Vec<_> =
+        relations.iter().filter(|relation| relation.holds_rows()).map(|relation| relation.oid.to_string()).collect();
+    let sql = format!(
+        "select o, coalesce(pg_catalog.pg_relation_size(o::pg_catalog.oid), 0),
+                coalesce(pg_catalog.pg_table_size(o::pg_catalog.oid), 0)
+         from pg_catalog.unnest('{{{}}}'::pg_catalog.int8[]) as o",
+        oids.join(",")
+    );
+    let rows: Vec<(i64, i64, i64)> = session.rows("measure the tables", &sql).await?;
+    let sizes: HashMap<i64, (i64, i64)> = rows.into_iter().map(|(oid, heap, table)| (oid, (heap, table))).collect();
+    for relation in relations {
+        if let Some((heap, table)) = sizes.get(&relation.oid) {
+            (relation.heap_bytes, relation.table_bytes) = (*heap, *table);
+        }
+    }
+    Ok(())
 }
 
 impl Relation {

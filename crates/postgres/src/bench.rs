@@ -1,0 +1,133 @@
+//! What the tests of this crate share: a cluster with the torture roles, a repository in memory, a run.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_model::{Environment, PartKind, PartRecord, RunId, Silent, SystemClock};
+use backstay_part::{Captured, Recorded};
+use backstay_repository::{LeasePurpose, MemoryStore, Repository, Secret, SnapshotWriter};
+use backstay_run::{Context, Interrupt};
+use backstay_testkit::{Memory, PrivateCluster};
+use chrono::Utc;
+
+use crate::{Database, Error, LocalTools, Options, ServerFacts, ServerPart, Settings, Surroundings, capture};
+
+pub(crate) struct Bench {
+    pub cluster: PrivateCluster,
+    pub repository: Repository,
+    pub writer: SnapshotWriter,
+    pub context: Context,
+    pub heard: Arc<Memory>,
+    _lease: backstay_repository::Lease,
+}
+
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/postgres").join(name)
+}
+
+pub(crate) fn fixture_text(name: &str) -> String {
+    std::fs::read_to_string(fixture(name)).unwrap()
+}
+
+impl Bench {
+    pub(crate) async fn start() -> Option<Self> {
+        Some(Self::on(PrivateCluster::start()?).await)
+    }
+
+    pub(crate) async fn on(cluster: PrivateCluster) -> Self {
+        cluster.sql("postgres", &fixture_text("roles.sql"));
+        let options = backstay_repository::Options {
+            cache: None,
+            clock: Arc::new(SystemClock::default()),
+            host: "bench".to_owned(),
+        };
+        let store = Arc::new(MemoryStore::default());
+        let repository = Repository::create(store, &Secret::None, options).await.unwrap();
+        let run = RunId::new(Utc::now(), 0x4f2a);
+        let purpose = LeasePurpose::Change(Environment::unnamed());
+        let lease = repository.lease(purpose, &run, Duration::from_secs(60), &Silent).await.unwrap();
+        let writer = repository.begin(&lease, &Environment::unnamed()).await.unwrap();
+        let heard = Arc::new(Memory::default());
+        let context = Context {
+            run,
+            project: "shop".parse().unwrap(),
+            environment: Environment::unnamed(),
+            host: "bench".to_owned(),
+            state: PathBuf::new(),
+            clock: Arc::new(SystemClock::default()),
+            listener: Arc::clone(&heard) as _,
+            interrupt: Interrupt::default(),
+        };
+        Self { cluster, repository, writer, context, heard, _lease: lease }
+    }
+
+    /// A database with one of everything.
+    pub(crate) fn torture(&self, database: &str) {
+        self.torture_of_owner(database);
+        self.run_fixture("postgres", database, "torture_superuser.sql");
+    }
+
+    pub(crate) fn torture_of_owner(&self, database: &str) {
+        let name = crate::identifier(database);
+        self.cluster.sql("postgres", &format!("create database {name} owner torture_owner"));
+        self.run_fixture("torture_owner", database, "torture.sql");
+    }
+
+    fn run_fixture(&self, role: &str, database: &str, name: &str) {
+        self.cluster.sql_as(role, database, &fixture_text(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    pub(crate) fn settings(&self, role: &str, database: &str) -> Settings {
+        let url = self.cluster.url_as(role, "ignored");
+        Settings::parse(&url, &Surroundings::default()).unwrap().with_database(database)
+    }
+
+    pub(crate) fn tools(&self) -> Arc<LocalTools> {
+        Arc::new(LocalTools::only(vec![self.cluster.bin().to_owned()]))
+    }
+
+    pub(crate) fn part(&self, role: &str, databases: &[&str]) -> ServerPart {
+        self.part_with(role, databases, &[], Options::default())
+    }
+
+    pub(crate) fn part_with(&self, role: &str, databases: &[&str], exclude: &[&str], options: Options) -> ServerPart {
+        let databases = databases.iter().map(|database| Database {
+            label: (*database).to_owned(),
+            settings: self.settings(role, database),
+            exclude_rows: exclude.iter().map(|&name| name.to_owned()).collect(),
+        });
+        ServerPart::new("database".parse().unwrap(), databases.collect(), self.tools(), options)
+    }
+
+    pub(crate) async fn capture(&self, part: &ServerPart) -> Result<(Captured, ServerFacts), Error> {
+        let captured = capture::capture(part, &self.context, &self.writer).await?;
+        let facts = serde_json::from_value(captured.facts.clone()).unwrap();
+        Ok((captured, facts))
+    }
+
+    /// The text of one captured stream.
+    pub(crate) async fn text(&self, captured: &Captured, stream: &str) -> Vec<u8> {
+        let root = captured.contents.get(stream).unwrap_or_else(|| panic!("no stream {stream}"));
+        self.repository.read_whole(root, 1 << 30).await.unwrap()
+    }
+
+    /// What a restore would be given.
+    pub(crate) async fn recorded(&self, captured: &Captured) -> Recorded {
+        let contents = self.writer.bytes(serde_json::to_vec(&captured.contents).unwrap()).await.unwrap();
+        let facts = self.writer.bytes(serde_json::to_vec(&captured.facts).unwrap()).await.unwrap();
+        Recorded {
+            record: PartRecord {
+                name: "database".parse().unwrap(),
+                kind: PartKind::Database,
+                contents,
+                facts,
+                bytes: captured.bytes(),
+                summary: captured.summary.clone(),
+            },
+            contents: captured.contents.clone(),
+            facts: captured.facts.clone(),
+            repository: self.repository.clone(),
+        }
+    }
+}
