@@ -154,7 +154,7 @@ pub(super) async fn prove(part: &ImagesPart, recorded: &Recorded, staged: &Token
     for (service, target) in &staged.targets {
         let wanted = facts.services.iter().find(|one| one.service == *service);
         let wanted = wanted.and_then(|one| facts.images.get(&one.image));
-        match (part.engine().image(&target.tag).await?, wanted) {
+        match (part.engine().image(&target.id).await?, wanted) {
             (Some(live), Some(image)) if image.is(&live) => {}
             (Some(_), _) => findings.push(format!("what is staged for {service} is not the recorded image")),
             (None, _) => findings.push(format!("the image staged for {service} is gone")),

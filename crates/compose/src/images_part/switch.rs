@@ -125,8 +125,9 @@ pub(super) async fn standing(part: &ImagesPart, context: &Context, staged: &Toke
             None => Standing::Unclear("the pins are gone".to_owned()),
         });
     }
+    // An engine that cleans up takes tags and leaves the image to its anchor: the id counts.
     for (service, target) in &staged.targets {
-        if part.engine().image_id(&target.tag).await?.as_deref() != Some(&target.id) {
+        if part.engine().image(&target.id).await?.is_none() {
             return Ok(Standing::Unclear(format!("the image kept for {service} is gone")));
         }
     }
