@@ -5,6 +5,7 @@
 //! one more `Part`. This crate holds the contracts, and in `fakes` an implementation of each in
 //! memory that can be told to fail or to die anywhere.
 
+mod command_workload;
 mod contents;
 mod error;
 #[cfg(feature = "fakes")]
@@ -14,6 +15,7 @@ mod site;
 mod token;
 mod workload;
 
+pub use command_workload::{CommandWorkload, TimedCommand};
 pub use contents::{Captured, Contents, Recorded, RecordedError};
 pub use error::{Error, ErrorKind};
 pub use part::{Part, Proof, Standing};
