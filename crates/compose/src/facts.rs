@@ -73,13 +73,11 @@ impl ImageFacts {
         if id == self.id || self.config_digest.as_deref() == Some(id) {
             return true;
         }
-        let digests = live.repo_digests.as_deref().unwrap_or_default();
-        let by_digest = self.repo_digests.iter().any(|digest| digests.contains(digest));
         // Where ids mean the same on both sides, another id is another image.
         let same_naming = live.descriptor.is_none() && self.config_digest.as_deref() == Some(self.id.as_str());
         let same_content =
             !self.layers.is_empty() && layers_of(live) == self.layers && platform_of(live) == self.platform;
-        !same_naming && (by_digest || same_content) && same_content
+        !same_naming && same_content
     }
 }
 
