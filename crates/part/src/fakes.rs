@@ -54,6 +54,12 @@ pub struct Sight {
 }
 
 impl World {
+    /// A machine of its own with the same on it.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { state: Arc::new(Mutex::new(self.state().clone())) }
+    }
+
     /// Sets what is live, as if somebody had deployed it.
     pub fn deploy(&self, part: &str, value: &str) {
         let mut state = self.state();

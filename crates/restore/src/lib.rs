@@ -34,3 +34,12 @@ pub use settle::{Settled, settle};
 pub use status::{Kept, Running, Status, history, status};
 pub use undo::{UndoPlan, plan_undo, undo};
 pub use way::{InTheWay, in_the_way};
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod ground;
+#[cfg(test)]
+mod repeat_tests;
+#[cfg(test)]
+mod restore_tests;

@@ -8,7 +8,7 @@ use crate::activate::{in_words, not_all_switched, standings};
 use crate::course::{FENCE, REVERT, Restored, Work, abandon_all};
 use crate::execute::finish;
 use crate::way::{InTheWay, goes_on_beside, is_ours};
-use crate::{Error, revert, settle};
+use crate::{Error, revert, settle, status};
 
 /// Where a run that had died was brought to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -73,6 +73,9 @@ pub(crate) async fn recover_one(site: &Site<'_>, dead: &Unfinished) -> Result<Re
     let run = Run::resume(site.context, site.repository, site.journals, dead).await?;
     let context = Context { run: dead.record.id.clone(), ..site.context.clone() };
     let site = &site.within(&context);
+    if let Some(outcome) = dead.ended_elsewhere {
+        return follow(site, run, dead, outcome).await;
+    }
     match dead.record.command.as_str() {
         "settle" => settle::go_on(site, run).await,
         "restore" | "undo" if run.entries().intended(FENCE).is_some() => go_on(site, run, dead).await,
@@ -90,9 +93,8 @@ async fn abandon(site: &Site<'_>, run: Run) -> Result<Recovered, Error> {
 }
 
 async fn go_on(site: &Site<'_>, run: Run, dead: &Unfinished) -> Result<Recovered, Error> {
-    let work = dead.work().and_then(|work| serde_json::from_value::<Work>(work).ok());
-    let work = work.ok_or_else(|| Error::Journal { run: dead.record.id.clone() })?;
-    let restored = match direction(site, &run, &work, dead).await? {
+    let work = work_of(dead)?;
+    let restored = match direction(site, &run, &work).await? {
         Direction::On => finish(site, run, &work).await,
         Direction::Back(why) => revert::take_back(site, run, &work, why).await,
         Direction::Unclear(why) => {
@@ -110,6 +112,37 @@ async fn go_on(site: &Site<'_>, run: Run, dead: &Unfinished) -> Result<Recovered
     Ok(Recovered { run, command, ending, state: restored.state.clone(), restored: Some(restored) })
 }
 
+/// The run's record says how it ended: another host saw to that, or it died with the last line of its
+/// journal unwritten. What lives on this host alone has to end the same way.
+async fn follow(site: &Site<'_>, run: Run, dead: &Unfinished, outcome: Outcome) -> Result<Recovered, Error> {
+    let state = format!("it had ended already: {}", dead.record.remark.as_deref().unwrap_or("without a word"));
+    let (id, command) = (run.record().id.clone(), run.record().command.clone());
+    let recovered = |ending| Recovered { run: id, command, ending, state, restored: None };
+    if outcome == Outcome::Done {
+        run.close().await?;
+        return Ok(recovered(Ending::Finished));
+    }
+    let mut run = run;
+    let every: Vec<PartName> = site.parts.iter().map(|part| part.name().clone()).collect();
+    if run.entries().intended(FENCE).is_some() {
+        let work = work_of(dead)?;
+        let standings = standings(site, &run, &work).await?;
+        if standings.iter().any(|(_, standing)| matches!(standing, Standing::Switched | Standing::Half(_))) {
+            revert::put_back(site, &mut run, &work).await?;
+        }
+    }
+    let left = status::left_by(&dead.record);
+    let away: Vec<PartName> = every.into_iter().filter(|name| !left.contains(name)).collect();
+    abandon_all(site, &run, &away, "the run ended").await?;
+    run.close().await?;
+    Ok(recovered(if outcome == Outcome::TakenBack { Ending::TakenBack } else { Ending::Abandoned }))
+}
+
+fn work_of(dead: &Unfinished) -> Result<Work, Error> {
+    let work = dead.work().and_then(|work| serde_json::from_value::<Work>(work).ok());
+    work.ok_or_else(|| Error::Journal { run: dead.record.id.clone() })
+}
+
 enum Direction {
     On,
     Back(Vec<String>),
@@ -118,11 +151,7 @@ enum Direction {
 
 /// Who had decided to go back goes back. Otherwise the parts say: where all are switched the rest is
 /// to start and to look; where not, the old side is whole and has the newest writes, so it goes back.
-async fn direction(site: &Site<'_>, run: &Run, work: &Work, dead: &Unfinished) -> Result<Direction, Error> {
-    if let Some(outcome) = dead.ended_elsewhere {
-        let why = vec!["another host ended this run".to_owned()];
-        return Ok(if outcome == Outcome::Done { Direction::On } else { Direction::Back(why) });
-    }
+async fn direction(site: &Site<'_>, run: &Run, work: &Work) -> Result<Direction, Error> {
     if let Some(why) = run.entries().intended(REVERT) {
         return Ok(Direction::Back(serde_json::from_value(why.clone()).unwrap_or_default()));
     }

@@ -23,7 +23,8 @@ pub(crate) async fn take_back(site: &Site<'_>, mut run: Run, work: &Work, why: V
     }
 }
 
-async fn put_back(site: &Site<'_>, run: &mut Run, work: &Work) -> Result<(), Error> {
+/// Makes writers quiet, switches every part back that was switched, reads that back, and starts.
+pub(crate) async fn put_back(site: &Site<'_>, run: &mut Run, work: &Work) -> Result<(), Error> {
     let observed = observed(run)?;
     site.workload.stop(site.context, &observed).await?;
     for name in work.parts.iter().rev() {
@@ -62,9 +63,10 @@ async fn taken_back(site: &Site<'_>, mut run: Run, work: &Work, why: Vec<String>
 }
 
 /// The databases that writers had for a while before they were taken away again. Their copies are
-/// the only place of those writes, so they are not removed unasked.
+/// the only place of those writes, so they are not removed unasked. What an undo took up is kept by
+/// the earlier run again.
 fn written_to(site: &Site<'_>, run: &Run, work: &Work) -> Vec<PartName> {
-    if run.entries().intended(START).is_none() {
+    if run.record().command == "undo" || run.entries().intended(START).is_none() {
         return Vec::new();
     }
     let database = |name: &&PartName| site.part(name).is_some_and(|part| part.kind() == PartKind::Database);

@@ -3,7 +3,6 @@ use std::collections::BTreeSet;
 use backstay_model::{Outcome, PartName, Purpose, RunId, RunRecord, SnapshotId};
 use backstay_part::Site;
 use backstay_repository::Entry;
-use backstay_run::Steps;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
@@ -90,14 +89,20 @@ pub(crate) fn left_behind(records: &[RunRecord]) -> Vec<Kept> {
         if record.outcome != Some(Outcome::TakenBack) || settled.contains(&record.id) {
             continue;
         }
-        let entries: Vec<backstay_run::Entry> = serde_json::from_value(record.journal.clone()).unwrap_or_default();
-        let steps = entries.iter().filter_map(|entry| entry.step.strip_prefix("left "));
-        let parts: BTreeSet<PartName> = steps.filter_map(|name| name.parse().ok()).collect();
-        if !parts.is_empty() && entries.as_slice().done("begin").is_some() {
-            left.push(Kept { parts: parts.into_iter().collect(), only_copy: true, ..kept_by(record) });
+        let parts = left_by(record);
+        if !parts.is_empty() {
+            left.push(Kept { parts, only_copy: true, ..kept_by(record) });
         }
     }
     left
+}
+
+/// The parts of which a run that was taken back left a copy.
+pub(crate) fn left_by(record: &RunRecord) -> Vec<PartName> {
+    let entries: Vec<backstay_run::Entry> = serde_json::from_value(record.journal.clone()).unwrap_or_default();
+    let steps = entries.iter().filter_map(|entry| entry.step.strip_prefix("left "));
+    let parts: BTreeSet<PartName> = steps.filter_map(|name| name.parse().ok()).collect();
+    parts.into_iter().collect()
 }
 
 async fn entries(site: &Site<'_>) -> Result<Vec<Entry>, Error> {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
@@ -140,7 +141,7 @@ enum Passed {
 type OpenedPage = (Vec<u8>, Option<Box<dyn Page>>);
 type Pages = Arc<Mutex<BTreeMap<RunId, MemoryPage>>>;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct MemoryPage {
     bytes: Vec<u8>,
     holder: Weak<()>,
@@ -158,6 +159,12 @@ impl MemoryShelf {
     #[must_use]
     pub fn strung_to(&self, wire: &Tripwire) -> Self {
         Self { pages: self.pages.clone(), wire: wire.clone() }
+    }
+
+    /// A host of its own with the same journals.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { pages: Arc::new(Mutex::new(lock(&self.pages).clone())), wire: Tripwire::default() }
     }
 
     pub(crate) async fn create(&self, run: &RunId) -> io::Result<Box<dyn Page>> {
@@ -246,6 +253,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct StrungStore {
     store: Arc<dyn Store>,
     wire: Tripwire,
+    awake: AtomicBool,
 }
 
 impl std::fmt::Debug for Tripwire {
@@ -255,11 +263,19 @@ impl std::fmt::Debug for Tripwire {
 }
 
 impl StrungStore {
+    /// Until it is woken nothing counts, so that a repository can be opened in peace.
     pub fn new(store: Arc<dyn Store>, wire: &Tripwire) -> Self {
-        Self { store, wire: wire.clone() }
+        Self { store, wire: wire.clone(), awake: AtomicBool::new(false) }
+    }
+
+    pub fn wake(&self) {
+        self.awake.store(true, Ordering::SeqCst);
     }
 
     async fn point(&self, action: &'static str, when: &str, key: &str) -> Result<(), StoreError> {
+        if !self.awake.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         // Ids differ from run to run; the folder is what a person wants to read.
         let folder = key.split('/').next().unwrap_or(key);
         let point = self.wire.point("store", format!("{when} {action} {folder}")).await;

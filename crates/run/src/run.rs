@@ -133,16 +133,17 @@ impl Run {
         dead: &Unfinished,
     ) -> Result<Self, Error> {
         let id = dead.record.id.clone();
-        let journal = if dead.here {
+        let mut journal = if dead.here {
             match journals.open(&id, context.clock.clone()).await? {
                 Opened::Alive(_) => return Err(Error::Alive { run: id }),
                 Opened::Free(journal) => journal,
             }
         } else {
-            let mut journal = journals.create(&id, context.clock.clone()).await?;
-            journal.adopt(&dead.entries).await?;
-            journal
+            journals.create(&id, context.clock.clone()).await?
         };
+        let missing: Vec<Entry> =
+            dead.entries.iter().filter(|entry| !journal.entries().contains(entry)).cloned().collect();
+        journal.adopt(&missing).await?;
         let context = Context { run: id, ..context.clone() };
         Ok(Self { context, repository: repository.clone(), journal, record: dead.record.clone(), phase: None })
     }
@@ -197,6 +198,13 @@ impl Run {
             self.context.warn(format!("{error}; this host's journal has it"));
         }
         self.record
+    }
+
+    /// The run is over as its record says already: only this host's journal did not know.
+    pub async fn close(mut self) -> Result<RunRecord, Error> {
+        let record = RunRecord { journal: Value::Null, ..self.record.clone() };
+        self.note(END, Mark::Done, &LastLine { record, published: true }).await?;
+        Ok(self.record)
     }
 
     /// The run is over. What happened has happened: a record that cannot be written now is written by

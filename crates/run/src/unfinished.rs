@@ -79,6 +79,7 @@ async fn local(
         }
         read => read?,
     };
+    let published = record.as_ref().map(published).unwrap_or_default();
     if let Some(last) = last_line(&entries) {
         let known = record.is_some_and(|record| record.ended_at.is_some());
         if publish && !last.published && !known {
@@ -86,6 +87,9 @@ async fn local(
         }
         return Ok(Local::Ended);
     }
+    // Where another host went on with the run, or this one died while it took the run over, each has
+    // lines that the other lacks.
+    let entries = union(entries, published);
     // A journal without its first line belongs to a run that died before it did anything.
     let Some((first, _)) = first_line(&entries) else { return Ok(Local::Ended) };
     let ended_elsewhere = record.as_ref().filter(|record| record.ended_at.is_some()).and_then(|record| record.outcome);
@@ -109,8 +113,18 @@ async fn put(
 }
 
 fn elsewhere(record: RunRecord) -> Unfinished {
-    let entries = serde_json::from_value(record.journal.clone()).unwrap_or_default();
+    let entries = published(&record);
     Unfinished { record, entries, here: false, alive: None, ended_elsewhere: None }
+}
+
+fn published(record: &RunRecord) -> Vec<Entry> {
+    serde_json::from_value(record.journal.clone()).unwrap_or_default()
+}
+
+fn union(mut entries: Vec<Entry>, published: Vec<Entry>) -> Vec<Entry> {
+    let missing: Vec<Entry> = published.into_iter().filter(|entry| !entries.contains(entry)).collect();
+    entries.extend(missing);
+    entries
 }
 
 fn take(records: &mut Vec<RunRecord>, run: &RunId) -> Option<RunRecord> {

@@ -12,3 +12,6 @@ mod unchanged;
 pub use error::Error;
 pub use prove::{Proven, prove};
 pub use take::{SnapshotRequest, Taken, preflight, take};
+
+#[cfg(test)]
+mod snapshot_tests;

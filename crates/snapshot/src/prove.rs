@@ -139,8 +139,8 @@ fn damaged(error: &(dyn std::error::Error + 'static)) -> Examined {
     Examined::Damaged { objects, finding: finding.join(": ") }
 }
 
-fn damaged_object(_cause: &(dyn std::error::Error + 'static)) -> Option<ObjectId> {
-    None
+fn damaged_object(cause: &(dyn std::error::Error + 'static)) -> Option<ObjectId> {
+    cause.downcast_ref::<backstay_repository::Error>()?.damage()?.object
 }
 
 fn named(record: &PartRecord, findings: &[String]) -> Vec<String> {
