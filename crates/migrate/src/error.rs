@@ -76,6 +76,11 @@ pub enum Error {
     InvalidIndex { index: String, place: Place, committed: Vec<String> },
     #[error("a pooler stands before {target} that gives each transaction another session")]
     Pooled { target: String },
+    #[error("everything was applied, and how the database stands now could not be read")]
+    Unread {
+        #[source]
+        source: Box<Error>,
+    },
     #[error("{why}")]
     Refused { why: String },
     #[error("the command `{program}` cannot be started")]
@@ -137,9 +142,11 @@ impl Error {
             | Self::Locked { committed, .. }
             | Self::Lost { committed, .. } => changed(committed),
             Self::Busy { .. } => Consequence::Busy,
-            Self::Unknown { .. } | Self::Unfinished { .. } | Self::Escaped { .. } | Self::InvalidIndex { .. } => {
-                Consequence::Changed
-            }
+            Self::Unread { .. }
+            | Self::Unknown { .. }
+            | Self::Unfinished { .. }
+            | Self::Escaped { .. }
+            | Self::InvalidIndex { .. } => Consequence::Changed,
             Self::Command { changed: true, .. } => Consequence::Changed,
             Self::Command { .. } => Consequence::Unchanged,
             Self::Interrupted { committed, half } if committed.is_empty() && half.is_none() => Consequence::Interrupted,

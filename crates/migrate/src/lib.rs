@@ -9,11 +9,13 @@ mod aftermath;
 mod blocker;
 mod bookkeeping;
 mod catalog;
+mod command;
 mod cuts;
 mod down;
 mod error;
 mod failure;
 mod folder;
+mod gate;
 mod history;
 mod leftover;
 mod lint;
@@ -22,6 +24,7 @@ mod measured;
 mod observe;
 mod plan;
 mod rehearsal;
+mod report;
 mod run;
 mod schema;
 mod session;
@@ -34,11 +37,13 @@ mod way_back;
 
 pub use aftermath::Aftermath;
 pub use blocker::Blocker;
+pub use command::{CommandReport, ForeignCommand, run_command, tools};
 pub use cuts::Cut;
 pub use down::{DownReport, DownTo, down};
 pub use error::{Consequence, Error, Place};
 pub use failure::Cause;
 pub use folder::{Fault, FaultKind, Folder, Migration, Script};
+pub use gate::{Candidate, Gate, gate};
 pub use history::{Applied, History};
 pub use lint::Advice;
 pub use measured::{LockTaken, Measured, Rewrite, RowsChanged, Scan};
@@ -50,6 +55,14 @@ pub use status::{Status, status};
 pub use target::Target;
 
 #[cfg(test)]
+mod folder_tests;
+#[cfg(test)]
 mod run_tests;
 #[cfg(test)]
+mod severed_tests;
+#[cfg(test)]
+mod severing;
+#[cfg(test)]
 mod stand;
+#[cfg(test)]
+mod stepwise_tests;

@@ -25,15 +25,21 @@ pub(crate) struct Lock {
 impl Lock {
     /// Takes our own lock and the one an application with sqlx inside would wait for.
     pub(crate) async fn take(context: &Context, target: &Target, wait: Duration) -> Result<Self, Error> {
+        let mut lock = Self::take_own(context, target, wait).await?;
+        let database: String = lock.ask("select current_database()::text").await?;
+        let deadline = context.clock.elapsed() + wait;
+        lock.poll(context, sqlx_key(&database), deadline).await?;
+        Ok(lock)
+    }
+
+    /// Takes our own lock alone: another tool takes its own.
+    pub(crate) async fn take_own(context: &Context, target: &Target, wait: Duration) -> Result<Self, Error> {
         let connection = target.connect("migrate").await?;
         let mut lock = Self { connection, target: target.clone(), pid: 0 };
         lock.target.say(&mut lock.connection, "set statement_timeout = 0; set idle_session_timeout = 0").await?;
         lock.pid = lock.backend().await?;
-        let database: String = lock.ask("select current_database()::text").await?;
         let deadline = context.clock.elapsed() + wait;
-        for key in [OWN_KEY, sqlx_key(&database)] {
-            lock.poll(context, key, deadline).await?;
-        }
+        lock.poll(context, OWN_KEY, deadline).await?;
         Ok(lock)
     }
 
@@ -62,6 +68,33 @@ impl Lock {
                 context
                     .hear(Event::Waiting { on: format!("another migration in {}: {holder}", self.target.describe()) });
                 told = true;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until nothing of an earlier run is at work: a statement goes on in the server for a while
+    /// after its client is gone. A transaction whose client is gone can only be rolled back.
+    pub(crate) async fn outwait_orphans(&mut self, context: &Context, wait: Duration) -> Result<(), Error> {
+        let deadline = context.clock.elapsed() + wait;
+        loop {
+            let orphan: Option<(i32, String)> = crate::target::query_as(
+                "select pid, state from pg_catalog.pg_stat_activity where datname = current_database()
+                    and usename = session_user and application_name = $1 and state <> 'idle' limit 1",
+            )
+            .bind(format!("backstay {}", crate::session::PURPOSE))
+            .fetch_optional(&mut self.connection)
+            .await
+            .map_err(self.target.failed("look for earlier runs"))?;
+            let Some((pid, state)) = orphan else { return Ok(()) };
+            if state.starts_with("idle in transaction") {
+                let ended =
+                    crate::target::query("select pg_terminate_backend($1)").bind(pid).execute(&mut self.connection);
+                ended.await.map_err(self.target.failed("end an earlier run"))?;
+            }
+            if context.clock.elapsed() >= deadline {
+                let holder = format!("session {pid} still works for a run that is gone");
+                return Err(Error::Busy { target: self.target.describe(), holder });
             }
             tokio::time::sleep(POLL).await;
         }

@@ -91,18 +91,28 @@ pub(crate) async fn run_in(session: &mut Session<'_>, folder: &Folder) -> Result
     let (batches, mut cuts) = batches(&pending, session.options.per_file, deferrable)
         .map_err(|fault| Error::Faults { faults: vec![fault] })?;
     let transactions = apply_all(session, batches, &mut cuts).await?;
-    let history =
-        History::read(&mut session.connection).await.map_err(session.target.failed("read the history back"))?;
-    let unsettled = pending.iter().find(|one| !history.has(one.version));
-    if let Some(missing) = unsettled.filter(|_| session.mode.records()) {
+    let read = read_back(session, &pending, &before).await;
+    let unread = |source| if pending.is_empty() { source } else { Error::Unread { source: Box::new(source) } };
+    let (head, aftermath) = read.map_err(unread)?;
+    let took = session.context.clock.elapsed().saturating_sub(began);
+    let applied = session.committed.clone();
+    Ok(RunReport { applied, transactions, cuts, milliseconds: milliseconds(took), head, aftermath })
+}
+
+/// Nothing counts as applied that the history does not hold.
+async fn read_back(
+    session: &mut Session<'_>,
+    pending: &[&Migration],
+    before: &aftermath::Before,
+) -> Result<(Option<i64>, Aftermath), Error> {
+    let failed = session.target.failed("read the history back");
+    let history = History::read(&mut session.connection).await.map_err(failed)?;
+    if let Some(missing) = pending.iter().find(|one| !history.has(one.version)) {
         let why = format!("{} was run and the history does not hold it", missing.up.file);
         return Err(Error::Refused { why });
     }
-    let aftermath = aftermath::after(session, &before, !pending.is_empty()).await?;
-    let took = session.context.clock.elapsed().saturating_sub(began);
-    let head = history.head().map(|applied| applied.version);
-    let applied = session.committed.clone();
-    Ok(RunReport { applied, transactions, cuts, milliseconds: milliseconds(took), head, aftermath })
+    let aftermath = aftermath::after(session, before, !pending.is_empty()).await?;
+    Ok((history.head().map(|applied| applied.version), aftermath))
 }
 
 /// What is left to do, after everything that speaks against doing it was looked for.

@@ -11,6 +11,8 @@ use crate::sql::Statement;
 use crate::target::execute;
 use crate::{Blocker, Error, RunOptions, Target, blocker, bookkeeping};
 
+/// By this an orphaned session is told from every other.
+pub(crate) const PURPOSE: &str = "migrate run";
 const POLL: Duration = Duration::from_millis(100);
 const BEGINS_CHARACTERS_MAX: usize = 60;
 const IDLE_MAX: Duration = Duration::from_secs(300);
@@ -63,8 +65,9 @@ impl<'c> Session<'c> {
         options: &RunOptions,
         mode: Mode,
     ) -> Result<Self, Error> {
-        let lock = Lock::take(context, target, options.lock_wait).await?;
-        let connection = target.connect("migrate run").await?;
+        let mut lock = Lock::take(context, target, options.lock_wait).await?;
+        lock.outwait_orphans(context, options.lock_wait).await?;
+        let connection = target.connect(PURPOSE).await?;
         let (target, options) = (target.clone(), options.clone());
         let mut session = Self {
             context,

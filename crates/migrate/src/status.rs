@@ -1,3 +1,4 @@
+use backstay_postgres::MigrationHead;
 use serde::Serialize;
 use sqlx::Connection;
 
@@ -15,6 +16,8 @@ pub struct Status {
     pub pending: Vec<String>,
     /// Where files and history contradict each other.
     pub faults: Vec<Fault>,
+    /// How far the migrations of any tool have come, by the columns of its own table.
+    pub tools: Vec<MigrationHead>,
     /// Versions that stand half done; a run goes on with them.
     pub half_done: Vec<i64>,
 }
@@ -34,6 +37,7 @@ pub async fn status(target: &Target, folder: Option<&Folder>) -> Result<Status, 
         pending: pending.into_iter().map(|migration| migration.up.file.clone()).collect(),
         faults: folder.map(|folder| history.faults(folder, &half_done)).unwrap_or_default(),
         half_done: half_done.into_iter().filter(|version| history.is_half(*version)).collect(),
+        tools: crate::command::tools(target).await?,
         applied: history.applied,
     })
 }

@@ -29,12 +29,22 @@ pub(crate) async fn apply(session: &mut Session<'_>, migration: &Migration, dire
     for (ordinal, statement) in statements.iter().enumerate() {
         let mut step = Step::new(session, script, migration.version, direction, ordinal, statement);
         let line = lines.iter().find(|line| line.ordinal == step.ordinal);
-        step.run(session, line).await?;
+        step.run(session, line).await.map_err(|error| standing_half(error, &step.place, session))?;
     }
     end(session, migration, direction, &table, began.elapsed()).await?;
     session.committed.push(script.file.clone());
     session.context.hear(Event::StepEnded { step: format!("migrate {}", script.file), remark: None });
     Ok(())
+}
+
+/// A query of our own that failed: by then the version is marked as begun.
+fn standing_half(error: Error, place: &Place, session: &Session<'_>) -> Error {
+    match error {
+        Error::Query { source, .. } => {
+            Error::Statement { place: place.clone(), committed: session.committed.clone(), half: true, source }
+        }
+        other => other,
+    }
 }
 
 /// Marks the version as begun, so that an application looking at the history sees it half done,
@@ -67,7 +77,9 @@ async fn begin(
         Ok(found) => Ok(found),
         Err(source) => {
             session.roll_back().await;
-            Err(session.failed(whole(migration), false, source))
+            // Where the connection was lost, the mark may stand.
+            let half = failure::is_lost(&source);
+            Err(session.failed(whole(migration), half, source))
         }
     }
 }

@@ -168,7 +168,8 @@ fn kept(session: &Session<'_>, source: sqlx::Error) -> Failure {
             source: source.into(),
         });
     }
-    Failure::Final(session.query(source))
+    let place = Place { file: "the history".to_owned(), line: 1, begins: "bookkeeping".to_owned() };
+    Failure::Final(session.failed(place, false, source))
 }
 
 async fn current_xid(session: &mut Session<'_>) -> Result<String, Failure> {
@@ -297,7 +298,7 @@ async fn commit(session: &mut Session<'_>, batch: &Batch<'_>, xid: &str) -> Resu
         session.roll_back().await;
         return Ok(());
     }
-    session.lock.hold().await?;
+    hold(session, &file).await?;
     match session.execute("commit").await.result {
         Ok(()) => {}
         Err(source) if failure::is_lost(&source) => resolve(session, &file, xid, source).await?,
@@ -313,6 +314,17 @@ async fn commit(session: &mut Session<'_>, batch: &Batch<'_>, xid: &str) -> Resu
     Ok(())
 }
 
+/// Nothing is committed without the lock: whoever has it now may be at work.
+async fn hold(session: &mut Session<'_>, file: &str) -> Result<(), Error> {
+    match session.lock.hold().await {
+        Err(Error::Query { source, .. }) => {
+            let (target, committed) = (session.target.describe(), session.committed.clone());
+            Err(Error::Lost { target, file: file.to_owned(), committed, source })
+        }
+        held => held,
+    }
+}
+
 /// The connection was lost at COMMIT.
 async fn resolve(session: &mut Session<'_>, file: &str, xid: &str, source: sqlx::Error) -> Result<(), Error> {
     if committed_after_loss(session, xid).await? {
@@ -326,7 +338,7 @@ async fn resolve(session: &mut Session<'_>, file: &str, xid: &str, source: sqlx:
 pub(crate) async fn committed_after_loss(session: &mut Session<'_>, xid: &str) -> Result<bool, Error> {
     let deadline = session.context.clock.elapsed() + RECONNECT_MAX;
     while session.context.clock.elapsed() < deadline {
-        if let Ok(mut connection) = session.target.connect("migrate run").await {
+        if let Ok(mut connection) = session.target.connect(crate::session::PURPOSE).await {
             let status: Result<Option<String>, _> =
                 crate::target::query_scalar("select pg_catalog.pg_xact_status($1::xid8)")
                     .bind(xid)
