@@ -6,11 +6,11 @@ use sqlx::postgres::PgDatabaseError;
 
 /// Why a statement failed, in the server's own words where it was the server.
 #[derive(Debug)]
-pub struct Cause(sqlx::Error);
+pub struct Cause(Box<sqlx::Error>);
 
 impl From<sqlx::Error> for Cause {
     fn from(error: sqlx::Error) -> Self {
-        Self(error)
+        Self(Box::new(error))
     }
 }
 
