@@ -64,6 +64,12 @@ pub enum Error {
         #[source]
         source: backstay_repository::Error,
     },
+    #[error("cannot read {subject} from the repository")]
+    Fetch {
+        subject: String,
+        #[source]
+        source: backstay_repository::Error,
+    },
     #[error("cannot make a temporary file")]
     Spool {
         #[source]
@@ -94,6 +100,7 @@ impl Error {
             | Self::ConnectTimeout { .. }
             | Self::Pooler { .. }
             | Self::NoTool { .. } => ErrorKind::Environment,
+            Self::Fetch { .. } => ErrorKind::Damaged,
             Self::Refused { .. } => ErrorKind::Refused,
             Self::Interrupted => ErrorKind::Interrupted,
             _ => ErrorKind::Failed,

@@ -1,13 +1,100 @@
+//! Whether a staged copy is what was captured: rows, sequences, large objects and schema.
+
+mod rows;
+mod schema;
+mod state;
+
 use backstay_part::{Proof, Recorded, Token};
 use backstay_run::Context;
 
-use crate::{Error, ServerPart};
+use crate::session::connect;
+use crate::statement::change;
+use crate::swap::{Mark, State, Switch, Trio, connect_outside, look_up, with_mark};
+use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Session, identifier, literal};
 
+/// Compares every staged database with its facts. What holds is marked as proven and closed.
 pub(crate) async fn prove(
-    _part: &ServerPart,
-    _context: &Context,
-    _recorded: &Recorded,
-    _staged: &Token,
+    part: &ServerPart,
+    context: &Context,
+    recorded: &Recorded,
+    staged: &Token,
 ) -> Result<Proof, Error> {
-    todo!()
+    let switch = Switch::read(staged)?;
+    let facts: ServerFacts = recorded.facts().map_err(|source| Error::Facts { source })?;
+    let mut outside = connect_outside(part, &switch.names(), "prove").await?;
+    let mut proof = Proof::default();
+    for trio in &switch.databases {
+        let entries = look_up(&mut outside, std::slice::from_ref(&trio.staged)).await?;
+        let mark = entries.get(&trio.staged).and_then(|entry| entry.mark.clone());
+        let database = facts.databases.iter().find(|database| database.label == trio.label);
+        let (Some(mark), Some(database)) = (mark, database) else {
+            let reason = format!("{} is not there, or not as it was staged", trio.staged);
+            return Err(Error::Refused { action: "prove the staged databases", reasons: vec![reason] });
+        };
+        let reproof = Reproof { part, context, recorded, server: &facts, facts: database, trio };
+        reproof.open(&mut outside, true).await?;
+        let findings = tokio::select! {
+            findings = reproof.compare() => findings,
+            () = context.interrupt.requested() => Err(Error::Interrupted),
+        };
+        // Closed whatever was found: nobody may change what was compared.
+        reproof.open(&mut outside, false).await?;
+        let findings = findings?;
+        if findings.is_empty() && mark.state != State::Kept {
+            reproof.mark(&mut outside, mark).await?;
+        }
+        proof.findings.extend(findings);
+    }
+    proof.compared = compared(&facts);
+    outside.close().await;
+    Ok(proof)
+}
+
+struct Reproof<'a> {
+    part: &'a ServerPart,
+    context: &'a Context,
+    recorded: &'a Recorded,
+    server: &'a ServerFacts,
+    facts: &'a DatabaseFacts,
+    trio: &'a Trio,
+}
+
+impl Reproof<'_> {
+    async fn open(&self, outside: &mut Session, open: bool) -> Result<(), Error> {
+        let sql = format!("alter database {} allow_connections {open}", identifier(&self.trio.staged));
+        change(outside, if open { "open the staged database" } else { "close the staged database" }, &sql).await
+    }
+
+    async fn compare(&self) -> Result<Vec<String>, Error> {
+        let settings = self.part.server()?.with_database(&self.trio.staged);
+        let mut findings = rows::compare(self.part, self.context, self.facts, &settings).await?;
+        let mut session = connect(&settings, "prove").await?;
+        findings.extend(state::compare(&mut session, self.facts).await?);
+        let major = session.major();
+        session.close().await;
+        findings.extend(schema::compare(self, &settings, major).await?);
+        let named = |finding| format!("{}: {finding}", self.trio.live);
+        Ok(findings.into_iter().map(named).collect())
+    }
+
+    async fn mark(&self, outside: &mut Session, mark: Mark) -> Result<(), Error> {
+        let entries = look_up(outside, std::slice::from_ref(&self.trio.staged)).await?;
+        let words = entries.get(&self.trio.staged).and_then(|entry| entry.words.clone());
+        let mark = Mark { state: State::Proven, ..mark };
+        let text = with_mark(words.as_deref(), Some(&mark)).unwrap_or_default();
+        let sql = format!("comment on database {} is {}", identifier(&self.trio.staged), literal(&text));
+        change(outside, "mark the staged database as proven", &sql).await
+    }
+}
+
+fn compared(facts: &ServerFacts) -> String {
+    let sum = |count: fn(&DatabaseFacts) -> u64| facts.databases.iter().map(count).sum::<u64>();
+    format!(
+        "{} tables, {} rows, {} sequences, {} large objects, {} objects of the schema",
+        sum(|facts| facts.tables.len() as u64),
+        sum(DatabaseFacts::rows),
+        sum(|facts| facts.sequences.len() as u64),
+        sum(|facts| facts.large_objects.count),
+        sum(|facts| facts.objects.len() as u64),
+    )
 }

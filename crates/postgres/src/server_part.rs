@@ -61,6 +61,13 @@ impl ServerPart {
         self.databases.iter().find(|database| database.label == label)
     }
 
+    /// The server that staged copies are built on.
+    pub(crate) fn server(&self) -> Result<&Settings, Error> {
+        let first = self.databases.first().map(|database| &database.settings);
+        let none = || Error::Settings { subject: "databases", why: "are none".to_owned() };
+        self.options.scratch.as_ref().or(first).ok_or_else(none)
+    }
+
     pub fn tools(&self) -> &Arc<dyn Tools> {
         &self.tools
     }

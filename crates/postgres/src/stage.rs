@@ -1,16 +1,48 @@
-use backstay_model::{PartPlan, RunId};
+//! The recorded databases, built beside the live ones and closed to everybody until they are proven.
+
+pub(crate) mod archive;
+mod create;
+mod finish;
+mod large_objects;
+mod plan;
+mod refusals;
+mod rows;
+
+use backstay_model::RunId;
 use backstay_part::{Recorded, Token};
 use backstay_run::Context;
 
-use crate::swap::{State, Switch, Trio, connect_outside, kept_name, look_up};
-use crate::{Error, ServerPart, swap};
+pub(crate) use plan::plan;
 
-pub(crate) async fn plan(_part: &ServerPart, _context: &Context, _recorded: &Recorded) -> Result<PartPlan, Error> {
-    todo!()
-}
+use self::archive::Archive;
+use crate::session::connect;
+use crate::statement::change;
+use crate::swap::{Mark, State, Switch, Trio, connect_outside, drop_database, kept_name, look_up, staged_name, with_mark};
+use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Session, identifier, literal, swap};
 
-pub(crate) async fn stage(_part: &ServerPart, _context: &Context, _recorded: &Recorded) -> Result<Token, Error> {
-    todo!()
+/// Builds every recorded database beside the live one. Where it fails or is stopped, what was half
+/// built is dropped again.
+pub(crate) async fn stage(part: &ServerPart, context: &Context, recorded: &Recorded) -> Result<Token, Error> {
+    let facts: ServerFacts = recorded.facts().map_err(|source| Error::Facts { source })?;
+    let switch = switch_of(part, context, &facts)?;
+    let mut outside = connect_outside(part, &switch.names(), "stage").await?;
+    refusals::refuse(part, &mut outside, &facts, &switch).await?;
+    let work = async {
+        for (trio, database) in switch.databases.iter().zip(&facts.databases) {
+            let build = Build { part, context, recorded, run: &switch.run, trio, facts: database };
+            build.build(&mut outside, &facts).await?;
+        }
+        switch.token()
+    };
+    let result = tokio::select! {
+        result = work => result,
+        () = context.interrupt.requested() => Err(Error::Interrupted),
+    };
+    if result.is_err() {
+        // The first error is the one to tell; what is left is named by the run and found again.
+        let _ = drop_half_built(part, &switch).await;
+    }
+    result
 }
 
 /// What `activated` kept is to become live again: nothing is copied, only the names are new.
@@ -49,3 +81,81 @@ pub(crate) async fn abandon(
     session.close().await;
     Ok(())
 }
+
+/// The names of what this run stages, in the order of the facts.
+fn switch_of(part: &ServerPart, context: &Context, facts: &ServerFacts) -> Result<Switch, Error> {
+    let mut databases = Vec::new();
+    for recorded in &facts.databases {
+        let Some(configured) = part.database(&recorded.label) else {
+            let reason = format!("the snapshot holds a database {}, which the configuration does not", recorded.label);
+            return Err(Error::Refused { action: "stage the databases", reasons: vec![reason] });
+        };
+        let live = configured.settings.database().to_owned();
+        let (staged, kept) = (staged_name(&live, &context.run), kept_name(&live, &context.run));
+        databases.push(Trio { label: recorded.label.clone(), live, staged, kept });
+    }
+    Ok(Switch { run: context.run.clone(), databases })
+}
+
+async fn drop_half_built(part: &ServerPart, switch: &Switch) -> Result<(), Error> {
+    let mut session = connect_outside(part, &switch.names(), "clear away").await?;
+    let staged: Vec<_> = switch.databases.iter().map(|trio| trio.staged.clone()).collect();
+    for name in look_up(&mut session, &staged).await?.into_keys() {
+        drop_database(&mut session, &name).await?;
+    }
+    session.close().await;
+    Ok(())
+}
+
+/// One database on its way.
+struct Build<'a> {
+    part: &'a ServerPart,
+    context: &'a Context,
+    recorded: &'a Recorded,
+    run: &'a RunId,
+    trio: &'a Trio,
+    facts: &'a DatabaseFacts,
+}
+
+impl Build<'_> {
+    async fn build(&self, outside: &mut Session, server: &ServerFacts) -> Result<(), Error> {
+        let staged = &self.trio.staged;
+        let found = look_up(outside, std::slice::from_ref(staged)).await?;
+        if let Some(found) = found.get(staged) {
+            if found.mark.as_ref().is_some_and(|mark| matches!(mark.state, State::Staged | State::Proven)) {
+                return Ok(());
+            }
+            drop_database(outside, staged).await?;
+        }
+        change(outside, "create the staged database", &create::statement(staged, self.facts, outside.major())).await?;
+        self.mark(outside, State::Building).await?;
+        let settings = self.part.server()?.with_database(staged);
+        let archive = Archive::fetch(self.recorded, self.facts, server).await?;
+        archive.restore(self.part, &settings, outside.major(), "pre-data").await?;
+        rows::load_all(self.part, self.context, self.recorded, self.facts, &settings).await?;
+        let mut session = connect(&settings, "stage").await?;
+        large_objects::load(&mut session, self.recorded, &self.facts.large_objects).await?;
+        archive.restore(self.part, &settings, outside.major(), "post-data").await?;
+        finish::finish(&mut session, self.facts).await?;
+        session.close().await;
+        finish::describe(outside, staged, self.facts).await?;
+        let close = format!("alter database {} allow_connections false", identifier(staged));
+        change(outside, "close the staged database", &close).await?;
+        self.mark(outside, State::Staged).await
+    }
+
+    async fn mark(&self, outside: &mut Session, state: State) -> Result<(), Error> {
+        let mut mark = Mark::new(self.run, state, &self.trio.live);
+        mark.opening.limit = self.facts.connection_limit;
+        let words = self.facts.comment.as_deref();
+        // What was captured may itself have been made live by a run; that mark is not the user's.
+        let words = swap::words_of(words);
+        let text = with_mark(words.as_deref(), Some(&mark)).unwrap_or_default();
+        let sql = format!("comment on database {} is {}", identifier(&self.trio.staged), literal(&text));
+        change(outside, "mark the staged database", &sql).await
+    }
+}
+
+#[cfg(test)]
+#[path = "stage_tests.rs"]
+mod tests;

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use catalog::{Entry, look_up};
 pub use leftovers::Leftover;
 pub(crate) use leftovers::leftovers;
-pub(crate) use mark::{Mark, Opening, State, with_mark};
+pub(crate) use mark::{Mark, State, with_mark, words_of};
 pub(crate) use names::{kept_name, staged_name};
 pub(crate) use outside::connect_outside;
 pub(crate) use rights::{renaming_refusals, standbys};
@@ -69,6 +69,10 @@ impl Switch {
 }
 
 pub(crate) async fn activate(part: &ServerPart, _context: &Context, staged: &Token) -> Result<Token, Error> {
+    if part.options().scratch.is_some() {
+        let reason = "what is staged on a scratch server is there to be proven alone".to_owned();
+        return Err(Error::Refused { action: "switch the databases", reasons: vec![reason] });
+    }
     let switch = Switch::read(staged)?;
     let mut session = connect_outside(part, &switch.names(), "switch").await?;
     activate::activate(&mut session, &switch).await?;

@@ -69,6 +69,9 @@ pub struct ToolCall<'a> {
     /// The database it connects to, if it does.
     pub settings: Option<&'a Settings>,
     pub arguments: Vec<String>,
+    /// Connections that pg_restore may use. More than one needs an input it can seek in: where it is fed a
+    /// stream, as in a container, this is 1 whatever is asked for.
+    pub jobs: usize,
     /// What stands in `PGOPTIONS`: `-c name=value …`.
     pub options: String,
     pub input: Option<&'a Path>,
@@ -154,7 +157,11 @@ impl Tools for LocalTools {
         let program = call.tool.program();
         let mut command = Command::new(path);
         command.args(&call.arguments).kill_on_drop(true).stderr(Stdio::piped());
-        command.stdin(opened(call.input, |path| std::fs::File::open(path))?);
+        if call.tool == Tool::PgRestore && call.jobs > 1 {
+            command.arg(format!("--jobs={}", call.jobs)).args(call.input).stdin(Stdio::null());
+        } else {
+            command.stdin(opened(call.input, |path| std::fs::File::open(path))?);
+        }
         command.stdout(opened(call.output, |path| std::fs::File::options().write(true).truncate(true).open(path))?);
         for name in CLEARED {
             command.env_remove(name);

@@ -111,6 +111,11 @@ pub(crate) fn with_mark(words: Option<&str>, mark: Option<&Mark>) -> Option<Stri
     })
 }
 
+/// The user's words of a comment.
+pub(crate) fn words_of(comment: Option<&str>) -> Option<String> {
+    split(comment).0
+}
+
 /// The user's words and the mark of a comment. What only looks like a mark belongs to the user.
 pub(crate) fn split(comment: Option<&str>) -> (Option<String>, Option<Mark>) {
     let Some(comment) = comment else { return (None, None) };

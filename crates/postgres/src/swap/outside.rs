@@ -6,17 +6,7 @@ const USUAL: &str = "postgres";
 
 /// Connects to a database that is none of `involved`: what a session is connected to cannot be renamed.
 pub(crate) async fn connect_outside(part: &ServerPart, involved: &[String], purpose: &str) -> Result<Session, Error> {
-    let Some(settings) = part.databases().first().map(|database| &database.settings) else {
-        return Err(Error::Settings { subject: "databases", why: "are none".to_owned() });
-    };
-    connect_outside_of(settings, involved, purpose).await
-}
-
-pub(crate) async fn connect_outside_of(
-    settings: &Settings,
-    involved: &[String],
-    purpose: &str,
-) -> Result<Session, Error> {
+    let settings = part.server()?;
     let first = match involved.iter().any(|name| name == USUAL) {
         true => None,
         false => Some(connect(&settings.with_database(USUAL), purpose).await),

@@ -1,0 +1,142 @@
+use backstay_model::{Difference, PartKind, PartPlan};
+use backstay_part::{Part, Recorded};
+use backstay_run::Context;
+use serde_json::json;
+
+use super::refusals::lacking;
+use crate::swap::{Entry, connect_outside, look_up, renaming_refusals, standbys};
+use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Session};
+
+/// What taking these databases back would do, from the catalogs alone.
+pub(crate) async fn plan(part: &ServerPart, _context: &Context, recorded: &Recorded) -> Result<PartPlan, Error> {
+    let facts: ServerFacts = recorded.facts().map_err(|source| Error::Facts { source })?;
+    let live: Vec<_> = part.databases().iter().map(|database| database.settings.database().to_owned()).collect();
+    let mut outside = connect_outside(part, &live, "plan").await?;
+    let entries = look_up(&mut outside, &live).await?;
+    let mut plan = PartPlan::new(part.name().clone(), PartKind::Database, json!({}));
+    plan.refusals = lacking(&mut outside, &facts).await?;
+    plan.refusals.extend(renaming_refusals(&mut outside, &live).await?);
+    if standbys(&mut outside).await? > 0 {
+        plan.warnings.push("sessions on standbys outlive the switch and go on reading what was live before".to_owned());
+    }
+    let mut basis = serde_json::Map::new();
+    for database in &facts.databases {
+        let Some(configured) = part.database(&database.label) else {
+            plan.refusals.push(format!("the configuration has no database {}", database.label));
+            continue;
+        };
+        let name = configured.settings.database();
+        let entry = entries.get(name);
+        plan.steps.push(format!("build {} beside {name}, prove it, then rename both", database.label));
+        plan.not_covered.extend(database.not_covered.iter().map(|what| format!("{name}: {what}")));
+        let state = match entry {
+            Some(entry) => Live::read(part, configured, entry).await?,
+            None => {
+                plan.warnings.push(format!("there is no database {name}: it is made anew"));
+                Live::default()
+            }
+        };
+        plan.differences.extend(state.differences(database, name));
+        basis.insert(database.label.clone(), state.basis(database));
+    }
+    plan.basis = serde_json::Value::Object(basis);
+    plan.bytes_needed = Some(facts.databases.iter().map(|database| database.bytes).sum());
+    outside.close().await;
+    Ok(plan)
+}
+
+/// What is live now, as far as it concerns a plan.
+#[derive(Default)]
+struct Live {
+    oid: Option<i64>,
+    properties: DatabaseFacts,
+}
+
+impl Live {
+    async fn read(part: &ServerPart, configured: &crate::Database, entry: &Entry) -> Result<Self, Error> {
+        let mut session: Session = crate::connect(&configured.settings, "plan").await?;
+        let mut properties = crate::catalog::database::read(&mut session, &configured.label).await?;
+        properties.migrations = crate::history::heads(&mut session).await?;
+        let major = session.major();
+        session.close().await;
+        let tools = part.tools().as_ref();
+        let dump =
+            crate::schema::dump(tools, &configured.settings, major, None, part.options().lock_timeout).await?;
+        properties.objects = dump.objects;
+        Ok(Self { oid: Some(entry.oid), properties })
+    }
+
+    fn basis(&self, recorded: &DatabaseFacts) -> serde_json::Value {
+        json!({
+            "oid": self.oid,
+            "schema": digest(&self.properties),
+            "schema_unchanged": self.properties.objects == recorded.objects,
+            "migrations": self.properties.migrations,
+        })
+    }
+
+    fn differences(&self, recorded: &DatabaseFacts, name: &str) -> Vec<Difference> {
+        let mut found = Vec::new();
+        let mut compare = |subject: String, recorded: String, live: String| {
+            if recorded != live {
+                found.push(Difference { subject, recorded, live });
+            }
+        };
+        let live = &self.properties;
+        let heads = |facts: &DatabaseFacts| {
+            let head = |head: &crate::MigrationHead| format!("{} {}", head.tool, head.versions.join(", "));
+            facts.migrations.iter().map(head).collect::<Vec<_>>().join("; ")
+        };
+        compare(format!("{name}: migrations"), heads(recorded), heads(live));
+        compare(format!("{name}: owner"), recorded.owner.clone(), live.owner.clone());
+        compare(format!("{name}: grants"), format!("{:?}", recorded.acl), format!("{:?}", live.acl));
+        let limit = |facts: &DatabaseFacts| facts.connection_limit.to_string();
+        compare(format!("{name}: connection limit"), limit(recorded), limit(live));
+        let settings = |facts: &DatabaseFacts| {
+            let one = |setting: &crate::SettingFacts| match &setting.role {
+                Some(role) => format!("{} for {role}", setting.name),
+                None => setting.name.clone(),
+            };
+            // Values may be secrets of extensions; that one differs shows in the digest.
+            let names = facts.settings.iter().map(one).collect::<Vec<_>>().join(", ");
+            format!("{names} ({})", short(&format!("{:?}", facts.settings)))
+        };
+        compare(format!("{name}: settings"), settings(recorded), settings(live));
+        for extension in &recorded.extensions {
+            let now = live.extensions.iter().find(|one| one.name == extension.name);
+            let now = now.map_or_else(|| "none".to_owned(), |now| now.version.clone());
+            compare(format!("{name}: extension {}", extension.name), extension.version.clone(), now);
+        }
+        found.extend(objects(name, recorded, live));
+        found
+    }
+}
+
+/// Objects that are not as recorded, each by its kind and name.
+fn objects(name: &str, recorded: &DatabaseFacts, live: &DatabaseFacts) -> Vec<Difference> {
+    let key = |object: &crate::ObjectFacts| (object.kind.clone(), object.schema.clone(), object.name.clone());
+    let of = |facts: &DatabaseFacts| -> std::collections::BTreeMap<_, _> {
+        facts.objects.iter().map(|object| (key(object), object.digest.clone())).collect()
+    };
+    let (then, now) = (of(recorded), of(live));
+    let all: std::collections::BTreeSet<_> = then.keys().chain(now.keys()).collect();
+    let text = |digest: Option<&String>| digest.map_or_else(|| "none".to_owned(), |digest| digest.chars().take(12).collect());
+    all.into_iter()
+        .filter(|key| then.get(*key) != now.get(*key))
+        .map(|key| Difference {
+            subject: format!("{name}: {} {} {}", key.0.to_lowercase(), key.1, key.2),
+            recorded: text(then.get(key)),
+            live: text(now.get(key)),
+        })
+        .collect()
+}
+
+fn digest(facts: &DatabaseFacts) -> String {
+    let objects = facts.objects.iter().map(|object| format!("{object:?}\n")).collect::<String>();
+    short(&objects)
+}
+
+fn short(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    hex::encode(Sha256::digest(text.as_bytes())).chars().take(16).collect()
+}

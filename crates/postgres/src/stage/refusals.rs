@@ -1,0 +1,45 @@
+use crate::swap::{Switch, renaming_refusals};
+use crate::{Error, ServerFacts, ServerPart, Session};
+
+/// Refuses what would fail only after a long while of copying.
+pub(super) async fn refuse(
+    part: &ServerPart,
+    session: &mut Session,
+    facts: &ServerFacts,
+    switch: &Switch,
+) -> Result<(), Error> {
+    let mut reasons = lacking(session, facts).await?;
+    if part.options().scratch.is_none() {
+        let live: Vec<_> = switch.databases.iter().map(|trio| trio.live.clone()).collect();
+        reasons.extend(renaming_refusals(session, &live).await?);
+    }
+    if reasons.is_empty() { Ok(()) } else { Err(Error::Refused { action: "stage the databases", reasons }) }
+}
+
+/// What the recorded databases need and this server does not have.
+pub(super) async fn lacking(session: &mut Session, facts: &ServerFacts) -> Result<Vec<String>, Error> {
+    let mut reasons = Vec::new();
+    if facts.server_version / 10_000 > session.version / 10_000 {
+        let (recorded, here) = (facts.server_version / 10_000, session.version / 10_000);
+        reasons.push(format!("the databases were recorded on PostgreSQL {recorded}, and this is {here}"));
+    }
+    let roles: Vec<(String,)> = session.rows("list the roles", "select rolname::text from pg_catalog.pg_roles").await?;
+    let extensions: Vec<(String,)> =
+        session.rows("list the extensions", "select name::text from pg_catalog.pg_available_extensions").await?;
+    let tablespaces: Vec<(String,)> =
+        session.rows("list the tablespaces", "select spcname::text from pg_catalog.pg_tablespace").await?;
+    let has = |list: &[(String,)], name: &str| list.iter().any(|(one,)| one == name);
+    for database in &facts.databases {
+        for role in database.roles.iter().chain([&database.owner]).filter(|role| !has(&roles, role)) {
+            reasons.push(format!("{} needs the role {role}, which is not here", database.label));
+        }
+        for extension in database.extensions.iter().filter(|extension| !has(&extensions, &extension.name)) {
+            reasons.push(format!("{} needs the extension {}, which is not here", database.label, extension.name));
+        }
+        if !database.tablespace.is_empty() && !has(&tablespaces, &database.tablespace) {
+            reasons.push(format!("{} needs the tablespace {}, which is not here", database.label, database.tablespace));
+        }
+    }
+    reasons.dedup();
+    Ok(reasons)
+}

@@ -1,0 +1,101 @@
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use backstay_model::{Event, Root};
+use backstay_part::{Part, Recorded};
+use backstay_run::Context;
+use futures_util::future::try_join_all;
+
+use super::archive::{next, stream};
+use crate::capture::statements::listed;
+use crate::session::connect;
+use crate::{DatabaseFacts, Error, RowsOf, ServerPart, Session, Settings, TableFacts, fuse, literal, qualified};
+
+/// Streams of one table to copy in one transaction.
+struct Job<'a> {
+    table: &'a TableFacts,
+    root: &'a Root,
+    stream: &'a str,
+    /// All of the table's rows: it may be emptied and frozen.
+    whole: bool,
+}
+
+/// What the workers share.
+struct Work<'a> {
+    part: &'a ServerPart,
+    context: &'a Context,
+    recorded: &'a Recorded,
+    settings: &'a Settings,
+    encoding: &'a str,
+    queue: Mutex<VecDeque<Job<'a>>>,
+}
+
+/// Copies all rows in, side by side, largest first. Triggers, keys and indexes come later.
+pub(super) async fn load_all(
+    part: &ServerPart,
+    context: &Context,
+    recorded: &Recorded,
+    facts: &DatabaseFacts,
+    settings: &Settings,
+) -> Result<(), Error> {
+    let mut jobs = Vec::new();
+    for table in &facts.tables {
+        for range in table.ranges.iter().filter(|range| range.rows > 0) {
+            let whole = table.ranges.len() == 1 && matches!(table.rows_of, RowsOf::Table);
+            jobs.push(Job { table, root: stream(recorded, &range.stream)?, stream: &range.stream, whole });
+        }
+    }
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.root.bytes));
+    let workers = part.options().workers.clamp(1, jobs.len().max(1));
+    let encoding = facts.encoding.as_str();
+    let work = Work { part, context, recorded, settings, encoding, queue: Mutex::new(jobs.into()) };
+    try_join_all((0..workers).map(|_| worker(&work))).await.map(drop)
+}
+
+async fn worker(work: &Work<'_>) -> Result<(), Error> {
+    let mut session: Option<Session> = None;
+    loop {
+        let job = work.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let Some(job) = job else { break };
+        let session = match &mut session {
+            Some(session) => session,
+            none => none.insert(connect(work.settings, "stage rows").await?),
+        };
+        load(session, work, &job).await?;
+    }
+    if let Some(session) = session {
+        session.close().await;
+    }
+    Ok(())
+}
+
+async fn load(session: &mut Session, work: &Work<'_>, job: &Job<'_>) -> Result<(), Error> {
+    let name = qualified(&job.table.schema, &job.table.name);
+    let title = format!("{}.{}", job.table.schema, job.table.name);
+    fuse::pass("copy rows", &session.database)?;
+    let (part, subject) = (work.part.name().clone(), format!("{} {title}", session.database));
+    let bytes_expected = Some(job.root.bytes);
+    work.context.hear(Event::TransferBegan { part: part.clone(), subject: subject.clone(), bytes_expected });
+    session.execute("begin", "begin").await?;
+    if job.whole {
+        // Emptied in this transaction, it may be filled with rows that need no freezing later.
+        session.execute("empty the table", &format!("truncate only {name}")).await?;
+    }
+    let columns = listed(&job.table.columns);
+    let columns = if columns.is_empty() { columns } else { format!(" ({columns})") };
+    let freeze = if job.whole { ", freeze" } else { "" };
+    let sql = format!("copy {name}{columns} from stdin with (format text, encoding {}{freeze})", literal(work.encoding));
+    let database = session.database.clone();
+    let failed = |source| Error::CopyRows { table: title.clone(), database: database.clone(), source };
+    let mut reader = work.recorded.repository.read(job.root);
+    let mut copy = session.connection.copy_in_raw(&sql).await.map_err(failed)?;
+    while let Some(piece) = next(&mut reader, job.stream).await? {
+        let bytes = piece.len() as u64;
+        copy.send(piece).await.map_err(failed)?;
+        work.context.hear(Event::TransferMoved { part: part.clone(), subject: subject.clone(), bytes });
+    }
+    copy.finish().await.map_err(failed)?;
+    session.execute("commit the rows", "commit").await?;
+    work.context.hear(Event::TransferEnded { part, subject });
+    fuse::pass("copy rows", &session.database)
+}
