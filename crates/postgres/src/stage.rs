@@ -17,7 +17,9 @@ pub(crate) use plan::plan;
 use self::archive::Archive;
 use crate::session::connect;
 use crate::statement::change;
-use crate::swap::{Mark, State, Switch, Trio, connect_outside, drop_database, kept_name, look_up, staged_name, with_mark};
+use crate::swap::{
+    Mark, State, Switch, Trio, connect_outside, drop_database, kept_name, look_up, staged_name, with_mark,
+};
 use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Session, identifier, literal, swap};
 
 /// Builds every recorded database beside the live one. Where it fails or is stopped, what was half
@@ -26,7 +28,7 @@ pub(crate) async fn stage(part: &ServerPart, context: &Context, recorded: &Recor
     let facts: ServerFacts = recorded.facts().map_err(|source| Error::Facts { source })?;
     let switch = switch_of(part, context, &facts)?;
     let mut outside = connect_outside(part, &switch.names(), "stage").await?;
-    refusals::refuse(part, &mut outside, &facts, &switch).await?;
+    refusals::refuse(&mut outside, &facts).await?;
     let work = async {
         for (trio, database) in switch.databases.iter().zip(&facts.databases) {
             let build = Build { part, context, recorded, run: &switch.run, trio, facts: database };
@@ -155,7 +157,3 @@ impl Build<'_> {
         change(outside, "mark the staged database", &sql).await
     }
 }
-
-#[cfg(test)]
-#[path = "stage_tests.rs"]
-mod tests;

@@ -34,11 +34,7 @@ pub(super) async fn compare(proof: &Reproof<'_>, settings: &Settings, major: u32
 }
 
 /// What a copy of the schema made of nothing but the archive says.
-async fn second_generation(
-    proof: &Reproof<'_>,
-    settings: &Settings,
-    major: u32,
-) -> Result<Vec<ObjectFacts>, Error> {
+async fn second_generation(proof: &Reproof<'_>, settings: &Settings, major: u32) -> Result<Vec<ObjectFacts>, Error> {
     let name = staged_name(&format!("{}~schema", proof.trio.live), &proof.context.run);
     let mut outside = connect_outside(proof.part, &[], "prove").await?;
     drop_database(&mut outside, &name).await?;
@@ -68,10 +64,8 @@ async fn second_generation(
 /// Subscriptions are left out on purpose: a copy that subscribed would take from the publisher.
 fn by_name(objects: &[ObjectFacts]) -> BTreeMap<Key, String> {
     let kept = objects.iter().filter(|object| !object.kind.contains("SUBSCRIPTION"));
-    kept.map(|object| {
-        ((object.kind.clone(), object.schema.clone(), object.name.clone()), object.digest.clone())
-    })
-    .collect()
+    kept.map(|object| ((object.kind.clone(), object.schema.clone(), object.name.clone()), object.digest.clone()))
+        .collect()
 }
 
 fn differing(recorded: &BTreeMap<Key, String>, here: &BTreeMap<Key, String>) -> BTreeSet<Key> {

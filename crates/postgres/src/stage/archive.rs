@@ -19,11 +19,7 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    pub(crate) async fn fetch(
-        recorded: &Recorded,
-        facts: &DatabaseFacts,
-        server: &ServerFacts,
-    ) -> Result<Self, Error> {
+    pub(crate) async fn fetch(recorded: &Recorded, facts: &DatabaseFacts, server: &ServerFacts) -> Result<Self, Error> {
         let mut file = NamedTempFile::new().map_err(|source| Error::Spool { source })?;
         let mut reader = recorded.repository.read(stream(recorded, &facts.schema_stream)?);
         while let Some(piece) = next(&mut reader, &facts.schema_stream).await? {

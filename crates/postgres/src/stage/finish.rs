@@ -98,7 +98,11 @@ fn value(setting: &SettingFacts) -> String {
         return literal(&setting.value);
     }
     let names = elements(&setting.value);
-    if names.is_empty() { "''".to_owned() } else { names.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ") }
+    if names.is_empty() {
+        "''".to_owned()
+    } else {
+        names.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// The names of a list such as `"$user", public`.

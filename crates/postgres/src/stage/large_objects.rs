@@ -42,11 +42,7 @@ begin
   end loop;
 end $backstay$";
 
-pub(super) async fn load(
-    session: &mut Session,
-    recorded: &Recorded,
-    facts: &LargeObjectFacts,
-) -> Result<(), Error> {
+pub(super) async fn load(session: &mut Session, recorded: &Recorded, facts: &LargeObjectFacts) -> Result<(), Error> {
     let (Some(list), Some(contents)) = (&facts.list_stream, &facts.contents_stream) else { return Ok(()) };
     change(session, "make room for large objects", TABLES).await?;
     copy(session, recorded, list, "backstay_list").await?;
@@ -58,8 +54,7 @@ pub(super) async fn load(
 async fn copy(session: &mut Session, recorded: &Recorded, name: &str, table: &str) -> Result<(), Error> {
     let mut reader = recorded.repository.read(stream(recorded, name)?);
     let database = session.database.clone();
-    let failed =
-        |source| Error::CopyRows { table: "large objects".to_owned(), database: database.clone(), source };
+    let failed = |source| Error::CopyRows { table: "large objects".to_owned(), database: database.clone(), source };
     // Captured by a session that speaks UTF-8.
     let sql = format!("copy pg_temp.{table} from stdin with (format text)");
     let mut copy = session.connection.copy_in_raw(&sql).await.map_err(failed)?;

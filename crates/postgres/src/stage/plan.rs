@@ -60,8 +60,7 @@ impl Live {
         let major = session.major();
         session.close().await;
         let tools = part.tools().as_ref();
-        let dump =
-            crate::schema::dump(tools, &configured.settings, major, None, part.options().lock_timeout).await?;
+        let dump = crate::schema::dump(tools, &configured.settings, major, None, part.options().lock_timeout).await?;
         properties.objects = dump.objects;
         Ok(Self { oid: Some(entry.oid), properties })
     }
@@ -120,7 +119,8 @@ fn objects(name: &str, recorded: &DatabaseFacts, live: &DatabaseFacts) -> Vec<Di
     };
     let (then, now) = (of(recorded), of(live));
     let all: std::collections::BTreeSet<_> = then.keys().chain(now.keys()).collect();
-    let text = |digest: Option<&String>| digest.map_or_else(|| "none".to_owned(), |digest| digest.chars().take(12).collect());
+    let text =
+        |digest: Option<&String>| digest.map_or_else(|| "none".to_owned(), |digest| digest.chars().take(12).collect());
     all.into_iter()
         .filter(|key| then.get(*key) != now.get(*key))
         .map(|key| Difference {

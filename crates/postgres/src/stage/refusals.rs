@@ -1,18 +1,9 @@
-use crate::swap::{Switch, renaming_refusals};
-use crate::{Error, ServerFacts, ServerPart, Session};
+use crate::{Error, ServerFacts, Session};
 
-/// Refuses what would fail only after a long while of copying.
-pub(super) async fn refuse(
-    part: &ServerPart,
-    session: &mut Session,
-    facts: &ServerFacts,
-    switch: &Switch,
-) -> Result<(), Error> {
-    let mut reasons = lacking(session, facts).await?;
-    if part.options().scratch.is_none() {
-        let live: Vec<_> = switch.databases.iter().map(|trio| trio.live.clone()).collect();
-        reasons.extend(renaming_refusals(session, &live).await?);
-    }
+/// Refuses what would fail only after a long while of copying. What hinders a switch is not looked at: a
+/// copy may be built to be proven alone.
+pub(super) async fn refuse(session: &mut Session, facts: &ServerFacts) -> Result<(), Error> {
+    let reasons = lacking(session, facts).await?;
     if reasons.is_empty() { Ok(()) } else { Err(Error::Refused { action: "stage the databases", reasons }) }
 }
 

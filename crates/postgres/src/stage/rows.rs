@@ -84,7 +84,8 @@ async fn load(session: &mut Session, work: &Work<'_>, job: &Job<'_>) -> Result<(
     let columns = listed(&job.table.columns);
     let columns = if columns.is_empty() { columns } else { format!(" ({columns})") };
     let freeze = if job.whole { ", freeze" } else { "" };
-    let sql = format!("copy {name}{columns} from stdin with (format text, encoding {}{freeze})", literal(work.encoding));
+    let sql =
+        format!("copy {name}{columns} from stdin with (format text, encoding {}{freeze})", literal(work.encoding));
     let database = session.database.clone();
     let failed = |source| Error::CopyRows { table: title.clone(), database: database.clone(), source };
     let mut reader = work.recorded.repository.read(job.root);
