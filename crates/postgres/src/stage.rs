@@ -157,3 +157,7 @@ impl Build<'_> {
         change(outside, "mark the staged database", &sql).await
     }
 }
+
+#[cfg(test)]
+#[path = "stage_tests.rs"]
+mod tests;

@@ -16,6 +16,8 @@ pub(crate) async fn plan(part: &ServerPart, _context: &Context, recorded: &Recor
     let mut plan = PartPlan::new(part.name().clone(), PartKind::Database, json!({}));
     plan.refusals = lacking(&mut outside, &facts).await?;
     plan.refusals.extend(renaming_refusals(&mut outside, &live).await?);
+    plan.warnings
+        .push("how many rows were written since the snapshot is not known; what is live now is kept".to_owned());
     if standbys(&mut outside).await? > 0 {
         plan.warnings.push("sessions on standbys outlive the switch and go on reading what was live before".to_owned());
     }
