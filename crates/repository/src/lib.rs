@@ -4,20 +4,26 @@
 //! The repository knows bytes, digests and manifests. It does not know what a database or an image
 //! is, never prints, and reads neither environment nor home.
 
+mod check;
 mod chunk;
 mod claim;
 mod description;
+mod diff;
 mod error;
+mod export;
 mod folder;
 mod key;
+mod keyring;
 mod lease;
 mod names;
 mod phrase;
 mod present;
+mod prune;
 mod reach;
 mod reader;
 mod records;
 mod repository;
+mod retention;
 mod reuse;
 mod seal;
 mod secret;
@@ -26,13 +32,19 @@ mod store;
 mod task;
 mod writer;
 
+pub use check::{CheckReport, check_without_key};
+pub use diff::Change;
 pub use error::{Damage, Error, Flaw};
+pub use export::{ExportContent, ExportEntry};
 pub use folder::FolderStore;
 pub use key::{KeyKind, generate_key_file};
+pub use keyring::{KeyEntry, generate_recovery_phrase};
 pub use lease::{Lease, LeaseTerms, Purpose as LeasePurpose};
+pub use prune::Pruned;
 pub use reader::StreamReader;
 pub use records::Entry;
 pub use repository::{Options, Repository};
+pub use retention::{Candidate, Decision, Fate, Policy, Protected, PrunePlan, plan_prune};
 pub use secret::Secret;
 pub use store::{Listed, Put, Store, StoreError};
 pub use writer::{SnapshotWriter, StreamWriter};
@@ -51,7 +63,11 @@ pub use faulty::{Fault, FaultyStore};
 pub use memory::MemoryStore;
 
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod lease_tests;
+#[cfg(test)]
+mod prune_tests;
 #[cfg(test)]
 mod store_tests;
 #[cfg(test)]

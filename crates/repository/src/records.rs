@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use backstay_model::{Environment, Judgement, Manifest, RunRecord, SnapshotId, Verdict};
+use backstay_model::{Environment, Judgement, Manifest, PartRecord, Root, RunRecord, SnapshotId, Verdict};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
@@ -13,6 +13,8 @@ use crate::{Error, Flaw, Put, Repository, StoreError, names};
 
 /// Records read side by side.
 const SIDE_BY_SIDE: usize = 32;
+/// A list of streams larger than this is not ours.
+const CONTENTS_BYTES_MAX: u64 = 1 << 30;
 
 /// A snapshot as a listing shows it.
 #[derive(Debug, Clone)]
@@ -83,6 +85,12 @@ impl Repository {
         Ok(Some(Entry { manifest: stored.manifest, verdict, pinned }))
     }
 
+    /// The named streams of a part.
+    pub async fn contents(&self, part: &PartRecord) -> Result<BTreeMap<String, Root>, Error> {
+        let bytes = self.read_whole(&part.contents, CONTENTS_BYTES_MAX).await?;
+        serde_json::from_slice(&bytes).map_err(|source| Error::Contents { part: part.name.clone(), source })
+    }
+
     /// Nothing where it was removed since it was listed.
     pub(crate) async fn manifest(&self, key: &str) -> Result<Option<Stored>, Error> {
         let Some(stored) = self.record::<Stored>(key).await? else { return Ok(None) };
@@ -130,6 +138,18 @@ impl Repository {
             .try_collect()
             .await?;
         Ok(runs)
+    }
+
+    /// As [`Repository::runs`], but one that cannot be read is an error: prune must know them all.
+    pub(crate) async fn every_run(&self, environment: &Environment) -> Result<Vec<RunRecord>, Error> {
+        let mut keys = self.keys_in(&format!("{}/{environment}", names::RUNS)).await?;
+        keys.sort();
+        keys.reverse();
+        stream::iter(keys.iter().map(|key| self.record::<RunRecord>(key)))
+            .buffered(SIDE_BY_SIDE)
+            .try_filter_map(|run| async { Ok(run) })
+            .try_collect()
+            .await
     }
 
     /// The key of the newest verdict on each snapshot.

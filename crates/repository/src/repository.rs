@@ -27,7 +27,6 @@ struct Inner {
     description: Description,
     master: Zeroizing<[u8; 32]>,
     keys: Arc<Keys>,
-    began: Began,
     /// Bundles that snapshots in the making still fill.
     open_bundles: Mutex<HashMap<ObjectId, Vec<u8>>>,
     /// The bundle read last: small streams that lie side by side are read one after the other.
@@ -88,9 +87,8 @@ impl Repository {
             (false, _) => return Err(Error::NotSealed { location }),
         };
         let keys = Arc::new(Keys::of_master(&master, description.is_sealed()));
-        let began = Began { at: options.clock.now(), elapsed: options.clock.elapsed() };
         let (open_bundles, last_bundle) = (Mutex::default(), Mutex::default());
-        let inner = Inner { store, options, description, master, keys, began, open_bundles, last_bundle };
+        let inner = Inner { store, options, description, master, keys, open_bundles, last_bundle };
         Ok(Self { inner: Arc::new(inner), terms: LeaseTerms::default() })
     }
 
@@ -119,6 +117,14 @@ impl Repository {
         &*self.inner.store
     }
 
+    pub(crate) fn description(&self) -> &Description {
+        &self.inner.description
+    }
+
+    pub(crate) fn master(&self) -> &Zeroizing<[u8; 32]> {
+        &self.inner.master
+    }
+
     pub(crate) fn keys(&self) -> &Arc<Keys> {
         &self.inner.keys
     }
@@ -136,9 +142,10 @@ impl Repository {
         if !lease.purpose().may_write() {
             return Err(Error::LeaseTooNarrow { purpose: lease.purpose().describe(), action: "take a snapshot" });
         }
+        let began = Began { at: self.clock().now(), elapsed: self.clock().elapsed() };
         let id = self.reserve(&lease.standing(), environment).await?;
         let present = self.present(environment).await?;
-        let session = Session::new(self, environment, id, lease.standing(), present, self.inner.began);
+        let session = Session::new(self, environment, id, lease.standing(), present, began);
         Ok(SnapshotWriter::new(Arc::new(session)))
     }
 

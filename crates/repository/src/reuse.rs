@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use backstay_model::{Environment, ObjectId, SnapshotId};
+use backstay_model::{Environment, ObjectId, Place, SnapshotId};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::reach::{Reach, Stored};
-use crate::{Error, Flaw, Put, Repository, names};
+use crate::{Damage, Error, Flaw, Put, Repository, names};
 
 const SIDE_BY_SIDE: usize = 16;
 /// Snapshots that are looked through to say whom damage hurts.
@@ -95,11 +95,7 @@ impl Repository {
 
     async fn needs(&self, key: &str, object: &ObjectId) -> bool {
         let Ok(Some(stored)) = self.manifest(key).await else { return false };
-        // The record of what it reaches may itself be what is damaged.
-        let mut reach = Reach::default();
-        if self.add_reach_quietly(&stored, &mut reach).await.is_err() {
-            return reach.direct().any(|id| id == *object);
-        }
+        let Ok((reach, _)) = self.reach_as_far_as_readable(&stored).await else { return false };
         if reach.direct().any(|id| id == *object) {
             return true;
         }
@@ -111,24 +107,35 @@ impl Repository {
         false
     }
 
-    async fn add_reach_quietly(&self, stored: &Stored, reach: &mut Reach) -> Result<(), Error> {
+    /// What a snapshot reaches, and the damage that keeps us from knowing all of it.
+    pub(crate) async fn reach_as_far_as_readable(&self, stored: &Stored) -> Result<(Reach, Option<Damage>), Error> {
+        let mut reach = Reach::default();
         for root in stored.manifest.parts.iter().flat_map(|part| [&part.contents, &part.facts]).chain([&stored.reach]) {
             match &root.place {
-                backstay_model::Place::Chunk(id) => drop(reach.chunks.insert(*id)),
-                backstay_model::Place::List(id) => drop(reach.lists.insert(*id)),
-                backstay_model::Place::Shared { chunk, .. } => drop(reach.bundles.insert(*chunk)),
-                backstay_model::Place::Empty | backstay_model::Place::LongList(_) => {}
+                Place::Chunk(id) => drop(reach.chunks.insert(*id)),
+                Place::List(id) => drop(reach.lists.insert(*id)),
+                Place::Shared { chunk, .. } => drop(reach.bundles.insert(*chunk)),
+                Place::Empty | Place::LongList(_) => {}
             }
         }
         let mut bytes = Vec::new();
         let mut reader = self.read(&stored.reach).without_blame();
-        while let Some(piece) = reader.next().await? {
-            bytes.extend_from_slice(&piece);
+        loop {
+            match reader.next().await {
+                Ok(Some(piece)) => bytes.extend_from_slice(&piece),
+                Ok(None) => break,
+                Err(Error::Damaged(damage)) => return Ok((reach, Some(*damage))),
+                Err(error) => return Err(error),
+            }
         }
-        let more = Reach::decode(&bytes).ok_or_else(|| Error::damaged(names::MANIFESTS, Flaw::Meaning, None))?;
+        let (environment, id) = (&stored.manifest.environment, &stored.manifest.id);
+        let Some(more) = Reach::decode(&bytes) else {
+            let key = names::manifest(environment, id);
+            return Ok((reach, Some(Damage { key, flaw: Flaw::Meaning, object: None, snapshots: Vec::new() })));
+        };
         reach.chunks.extend(more.chunks);
         reach.lists.extend(more.lists);
         reach.bundles.extend(more.bundles);
-        Ok(())
+        Ok((reach, None))
     }
 }

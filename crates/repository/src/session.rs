@@ -23,8 +23,6 @@ const BUNDLE_BYTES: usize = 1 << 20;
 /// What prune condemned may be gone a day later; half of that is margin for a slow commit.
 const RUN_HOURS_MAX: u64 = 12;
 const RESERVATIONS_MAX: usize = 50;
-/// A list of streams larger than this is not ours.
-const CONTENTS_BYTES_MAX: u64 = 1 << 30;
 
 /// What the streams of one snapshot share while it is made.
 pub(crate) struct Session {
@@ -195,9 +193,7 @@ impl Session {
     async fn reach(&self, manifest: &Manifest) -> Result<Reach, Error> {
         let mut reach = Reach::default();
         for part in &manifest.parts {
-            let bytes = self.repository.read_whole(&part.contents, CONTENTS_BYTES_MAX).await?;
-            let contents: std::collections::BTreeMap<String, Root> =
-                serde_json::from_slice(&bytes).map_err(|source| Error::Contents { part: part.name.clone(), source })?;
+            let contents = self.repository.contents(part).await?;
             for root in contents.values().chain([&part.contents, &part.facts]) {
                 self.repository.add_reach(root, &mut reach).await?;
             }

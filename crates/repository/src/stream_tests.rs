@@ -76,7 +76,7 @@ async fn a_stream_longer_than_allowed_is_not_read_at_once() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if std::env::var_os("BACKSTAY_TEST_FULL").is_some() { 200 } else { 12 }))]
+    #![proptest_config(ProptestConfig::with_cases(if std::env::var_os("BACKSTAY_TEST_FULL").is_some() { 200 } else { 4 }))]
 
     #[test]
     fn any_stream_in_is_the_same_stream_out(seed: u64, length in prop_oneof![0usize..70_000, 60_000usize..9_000_000], piece in 1usize..2_000_000) {

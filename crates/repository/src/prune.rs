@@ -1,0 +1,235 @@
+//! Removing what a plan removes: first names, and a day later what nothing reaches any more.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
+
+use backstay_model::{Environment, Event, Listener, ObjectId, Outcome, RunId, SnapshotId};
+use chrono::{DateTime, Utc};
+
+use crate::retention::{Candidate, Policy, Protected, PrunePlan, plan_prune};
+use crate::reuse::Condemned;
+use crate::{Error, Lease, LeasePurpose, Repository, names};
+
+/// Longer than any run that could still want an object may take.
+const GRACE: chrono::Duration = chrono::Duration::hours(24);
+/// Objects deleted between two looks for somebody who waits.
+const BATCH: usize = 256;
+/// A run without an end is alive for so long; later than that it may not commit.
+const LIVE_HOURS: i64 = 24;
+
+/// What a prune did, or in a dry run would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    pub manifests: Vec<(Environment, SnapshotId)>,
+    /// Objects found unreached, to be deleted a day from now.
+    pub condemned: u64,
+    /// Objects condemned a day ago or longer, and deleted.
+    pub deleted: u64,
+    pub deleted_bytes: u64,
+}
+
+impl Repository {
+    /// Which snapshots a policy for each environment removes, from the repository alone. Fails where
+    /// that would be every snapshot of an environment.
+    pub async fn plan_prune(&self, policies: &BTreeMap<Environment, Policy>) -> Result<PrunePlan, Error> {
+        let mut plan = PrunePlan::default();
+        for (environment, policy) in policies {
+            let entries = self.list(Some(environment)).await?;
+            let candidates: Vec<_> = entries.iter().map(Candidate::from).collect();
+            let protected = self.protected(environment).await?;
+            let own = plan_prune(&candidates, policy, &protected, self.clock().now());
+            if !candidates.is_empty() && own.kept().next().is_none() {
+                return Err(Error::WouldRemoveEverything { environment: environment.clone() });
+            }
+            plan.decisions.extend(own.decisions);
+        }
+        Ok(plan)
+    }
+
+    /// The snapshots behind the running and the previous release, and of runs that go on.
+    async fn protected(&self, environment: &Environment) -> Result<Protected, Error> {
+        let mut protected = Protected::new();
+        let mut protect = |id: &Option<SnapshotId>, why: &str| {
+            if let Some(id) = id {
+                protected.entry((environment.clone(), id.clone())).or_insert_with(|| why.to_owned());
+            }
+        };
+        let live_since = self.clock().now() - chrono::Duration::hours(LIVE_HOURS);
+        let mut releases = 0;
+        for run in self.every_run(environment).await? {
+            let unfinished = run.ended_at.is_none() || run.outcome == Some(Outcome::Stuck);
+            if unfinished && (run.outcome == Some(Outcome::Stuck) || run.began_at >= live_since) {
+                protect(&run.snapshot, "a run that is not finished uses it");
+                protect(&run.before, "a run that is not finished uses it");
+            }
+            if run.before.is_some() && run.outcome == Some(Outcome::Done) && releases < 2 {
+                releases += 1;
+                let why = if releases == 1 { "the running release" } else { "the previous release" };
+                protect(&run.snapshot, why);
+                protect(&run.before, "the previous release");
+            }
+        }
+        for found in self.claims(&mut crate::claim::Sightings::new(), "").await? {
+            for (_, id) in found.claim.into_iter().flat_map(|claim| claim.reserved).filter(|(of, _)| of == environment)
+            {
+                protect(&Some(id), "a run that is not finished makes it");
+            }
+        }
+        Ok(protected)
+    }
+
+    /// Executes a plan and deletes what was condemned a day ago; with `dry` only says what it would.
+    /// Yields to whoever waits, taking the lease again for up to `wait`.
+    pub async fn prune(
+        &self,
+        plan: &PrunePlan,
+        run: &RunId,
+        dry: bool,
+        wait: Duration,
+        listener: &dyn Listener,
+    ) -> Result<Pruned, Error> {
+        let mut pruned = Pruned::default();
+        let removed: Vec<_> =
+            plan.removed().map(|decision| (decision.environment.clone(), decision.id.clone())).collect();
+        if dry {
+            let going = removed.iter().map(|(environment, id)| names::manifest(environment, id)).collect();
+            let unreached = self.unreached(&going).await?;
+            pruned.condemned = unreached.len() as u64;
+            pruned.manifests = removed;
+            return Ok(pruned);
+        }
+        let mut lease = self.lease(LeasePurpose::Prune, run, wait, listener).await?;
+        for (environment, id) in removed {
+            if self.is_still_prunable(&environment, &id).await? {
+                self.remove_snapshot(&environment, &id).await?;
+                listener.hear(Event::StepEnded { step: format!("remove {environment}/{id}"), remark: None });
+                pruned.manifests.push((environment, id));
+            }
+        }
+        lease = self.delete_condemned(lease, run, wait, listener, &mut pruned).await?;
+        let unreached = self.unreached(&BTreeSet::new()).await?;
+        pruned.condemned = self.condemn(unreached, run).await?;
+        lease.standing().ensure().await?;
+        self.store().sweep().await.map_err(Error::store("what writers left behind"))?;
+        lease.release().await;
+        Ok(pruned)
+    }
+
+    /// Between plan and execution somebody may have pinned it, or begun to use it.
+    async fn is_still_prunable(&self, environment: &Environment, id: &SnapshotId) -> Result<bool, Error> {
+        let pins = self.keys_in(&format!("{}/{environment}", names::PINS)).await?;
+        Ok(!pins.contains(&names::pin(environment, id))
+            && !self.protected(environment).await?.contains_key(&(environment.clone(), id.clone())))
+    }
+
+    /// The manifest first: from then on the snapshot does not exist.
+    async fn remove_snapshot(&self, environment: &Environment, id: &SnapshotId) -> Result<(), Error> {
+        let mut keys = vec![names::manifest(environment, id)];
+        keys.extend(self.keys_in(&format!("{}/{environment}/{id}", names::VERDICTS)).await?);
+        for key in keys {
+            self.store().remove(&key).await.map_err(Error::store(key))?;
+        }
+        self.store().barrier().await.map_err(Error::store(names::MANIFESTS))
+    }
+
+    /// Every object no manifest reaches, without reading any chunk. A manifest or list that cannot
+    /// be read stops it: what it reaches is not known.
+    async fn unreached(&self, going: &BTreeSet<String>) -> Result<BTreeSet<ObjectId>, Error> {
+        let mut reached = HashSet::new();
+        let mut lists = BTreeSet::new();
+        for key in self.keys_in(names::MANIFESTS).await?.into_iter().filter(|key| !going.contains(key)) {
+            let Some(stored) = self.manifest(&key).await? else { continue };
+            let mut reach = self.reach_of(&key, &stored).await?;
+            reached.extend(reach.direct());
+            // A list that several snapshots share is read once.
+            reach.lists.retain(|id| lists.insert(*id));
+            reach.chunks.clear();
+            reach.bundles.clear();
+            reached.extend(self.all_objects(&reach).await?);
+        }
+        let objects = self.keys_in(names::OBJECTS).await?;
+        Ok(objects.iter().filter_map(|key| names::object_of(key)).filter(|id| !reached.contains(id)).collect())
+    }
+
+    /// Says what will be deleted, apart from what was said before.
+    async fn condemn(&self, mut unreached: BTreeSet<ObjectId>, run: &RunId) -> Result<u64, Error> {
+        for key in self.keys_in(names::CONDEMNED).await? {
+            if let Some(known) = self.condemned(&key).await? {
+                for id in known.objects {
+                    unreached.remove(&id);
+                }
+            }
+        }
+        let count = unreached.len() as u64;
+        if count > 0 {
+            let condemned = Condemned { at: self.clock().now(), objects: unreached.into_iter().collect() };
+            self.put_record(&format!("{}/{run}", names::CONDEMNED), &condemned).await?;
+        }
+        Ok(count)
+    }
+
+    /// A damaged one is removed: what it named is condemned anew.
+    async fn condemned(&self, key: &str) -> Result<Option<Condemned>, Error> {
+        match self.record::<Condemned>(key).await {
+            Err(Error::Damaged(_)) => {
+                self.store().remove(key).await.map_err(Error::store(key))?;
+                Ok(None)
+            }
+            read => read,
+        }
+    }
+
+    async fn delete_condemned(
+        &self,
+        mut lease: Lease,
+        run: &RunId,
+        wait: Duration,
+        listener: &dyn Listener,
+        pruned: &mut Pruned,
+    ) -> Result<Lease, Error> {
+        let now: DateTime<Utc> = self.clock().now();
+        let mut due = Vec::new();
+        for key in self.keys_in(names::CONDEMNED).await? {
+            if let Some(condemned) = self.condemned(&key).await?
+                && now.signed_duration_since(condemned.at) >= GRACE
+            {
+                due.push((key, condemned));
+            }
+        }
+        if due.is_empty() {
+            return Ok(lease);
+        }
+        let mut unreached = self.unreached(&BTreeSet::new()).await?;
+        let sizes: BTreeMap<_, _> = self.sizes().await?;
+        for (key, condemned) in due {
+            for batch in condemned.objects.chunks(BATCH) {
+                if lease.is_waited_for().await? {
+                    lease.release().await;
+                    lease = self.lease(LeasePurpose::Prune, run, wait, listener).await?;
+                    // Whoever was let in may have committed what was unreached.
+                    unreached = self.unreached(&BTreeSet::new()).await?;
+                }
+                lease.standing().ensure().await?;
+                for id in batch.iter().filter(|id| unreached.contains(id)) {
+                    let object = names::object(id);
+                    let Some(bytes) = sizes.get(&object) else { continue };
+                    self.store().remove(&object).await.map_err(Error::store(&object))?;
+                    pruned.deleted += 1;
+                    pruned.deleted_bytes += bytes;
+                }
+            }
+            self.store().remove(&key).await.map_err(Error::store(key))?;
+            listener.hear(Event::StepEnded {
+                step: "delete what nothing reaches".to_owned(),
+                remark: Some(format!("{} objects so far", pruned.deleted)),
+            });
+        }
+        self.store().barrier().await.map_err(Error::store(names::OBJECTS))?;
+        Ok(lease)
+    }
+
+    async fn sizes(&self) -> Result<BTreeMap<String, u64>, Error> {
+        let listed = self.store().list(names::OBJECTS).await.map_err(Error::store(names::OBJECTS))?;
+        Ok(listed.into_iter().map(|listed| (listed.key, listed.bytes)).collect())
+    }
+}
