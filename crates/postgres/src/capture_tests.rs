@@ -253,3 +253,30 @@ fn numbers_are_grouped_for_people() {
         ("0".into(), "999".into(), "1,204".into(), "1,234,567".into())
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ranges_of_blocks_together_are_the_whole_table() {
+    let Some(bench) = Bench::start().await else { return };
+    bench.cluster.create("shop");
+    bench.cluster.sql("shop", "create table goods as select n as id, repeat('x', 500) as body from generate_series(1, 1000) n; delete from goods where id % 7 = 0");
+    let mut session = connect(&bench.settings("postgres", "shop"), "test").await.unwrap();
+    let facts = TableFacts {
+        schema: "public".to_owned(),
+        name: "goods".to_owned(),
+        columns: vec!["id".to_owned(), "body".to_owned()],
+        ..TableFacts::default()
+    };
+    let mut parts = RowSum::default();
+    for (first, end) in [(0, Some(10)), (10, Some(20)), (20, None)] {
+        let sql = statements::stored_rows(&facts, crate::Extent { first, end }, "UTF8");
+        let mut part = RowSum::default();
+        copy::copy_out(&mut session, "goods", &sql, &mut copy::Sink::Nowhere, &mut part, &|_| {}).await.unwrap();
+        assert!(part.rows() > 0 && part.rows() < 858);
+        parts.merge(&part);
+    }
+    let mut whole = RowSum::default();
+    let sql = statements::stored_rows(&facts, crate::Extent::default(), "UTF8");
+    assert!(sql.starts_with("copy \"public\".\"goods\" (\"id\", \"body\") to stdout"), "{sql}");
+    copy::copy_out(&mut session, "goods", &sql, &mut copy::Sink::Nowhere, &mut whole, &|_| {}).await.unwrap();
+    assert_eq!((whole.rows(), whole.bytes(), whole.fingerprint()), (parts.rows(), parts.bytes(), parts.fingerprint()));
+}

@@ -351,3 +351,72 @@ impl Tool {
 fn descending(order: &str) -> String {
     order.split(", ").map(|key| format!("{key} desc")).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::Bench;
+    use crate::session::connect;
+
+    const HISTORIES: &str = "
+        create schema a; create schema b; create schema c; create schema d; create schema e;
+        create table a._sqlx_migrations (version bigint primary key, description text, installed_on timestamptz,
+            success boolean, checksum bytea, execution_time bigint);
+        insert into a._sqlx_migrations values (1, 'one', now(), true, '', 1), (2, 'two', now(), true, '', 1), (3, '', now(), false, '', -1);
+        create table a.alembic_version (version_num varchar(32) primary key);
+        insert into a.alembic_version values ('aaa'), ('bbb');
+        create table b.schema_migrations (version varchar primary key);
+        insert into b.schema_migrations values ('20240101'), ('20240102');
+        create table c.schema_migrations (version varchar primary key);
+        create table c.ar_internal_metadata (key varchar, value varchar);
+        insert into c.schema_migrations values ('7');
+        create table d.schema_migrations (version bigint primary key, dirty boolean);
+        insert into d.schema_migrations values (5, true);
+        create table e.schema_migrations (version bigint primary key, inserted_at timestamp);
+        create table e.django_migrations (id serial, app varchar(255), name varchar(255), applied timestamptz);
+        insert into e.django_migrations (app, name) values ('shop', '0001'), ('auth', '0001'), ('shop', '0002');
+        create table e.goose_db_version (id serial, version_id bigint, is_applied boolean, tstamp timestamp);
+        insert into e.goose_db_version (version_id, is_applied) values (0, true), (1, true), (2, true), (2, false);
+        create table e._prisma_migrations (id varchar(36), checksum varchar(64), finished_at timestamptz, migration_name varchar(255),
+            logs text, rolled_back_at timestamptz, started_at timestamptz default now(), applied_steps_count integer);
+        insert into e._prisma_migrations (migration_name, finished_at) values ('first', now()), ('broken', null);
+        create table e.flyway_schema_history (installed_rank int, version varchar(50), description varchar(200), type varchar(20),
+            script varchar(1000), checksum int, installed_by varchar(100), installed_on timestamp, execution_time int, success boolean);
+        insert into e.flyway_schema_history (installed_rank, version, type, success) values (1, '1', 'SQL', true), (2, '1.1', 'SQL', true);
+        create table e.orders (id serial, name text, applied timestamptz, version int, hash text)";
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn histories_are_told_apart_by_their_columns() {
+        let Some(bench) = Bench::start().await else { return };
+        bench.cluster.create("shop");
+        bench.cluster.sql("shop", HISTORIES);
+        let mut session = connect(&bench.settings("postgres", "shop"), "test").await.unwrap();
+        let heads = heads(&mut session).await.unwrap();
+        let seen: Vec<_> = heads
+            .iter()
+            .map(|head| {
+                format!(
+                    "{}.{} {} +{} !{}",
+                    head.schema,
+                    head.tool,
+                    head.versions.join(","),
+                    head.applied,
+                    head.dirty.join(",")
+                )
+            })
+            .collect();
+        let expected = [
+            "a.sqlx 2 +2 !3",
+            "a.alembic aaa,bbb +2 !",
+            "b.dbmate 20240102 +2 !",
+            "c.rails 7 +1 !",
+            "d.golang-migrate 5 +0 !5",
+            "e.prisma first +1 !broken",
+            "e.django auth.0001,shop.0002 +3 !",
+            "e.flyway 1.1 +2 !",
+            "e.goose 1 +1 !",
+            "e.ecto  +0 !",
+        ];
+        assert_eq!(seen, expected);
+    }
+}
