@@ -280,3 +280,37 @@ async fn ranges_of_blocks_together_are_the_whole_table() {
     copy::copy_out(&mut session, "goods", &sql, &mut copy::Sink::Nowhere, &mut whole, &|_| {}).await.unwrap();
     assert_eq!((whole.rows(), whole.bytes(), whole.fingerprint()), (parts.rows(), parts.bytes(), parts.fingerprint()));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_captured_while_others_write_are_of_one_moment() {
+    let Some(bench) = Bench::start().await else { return };
+    if !bench.cluster.bin().join("pgbench").is_file() {
+        backstay_testkit::left_out("capture under writes", "no pgbench beside the server's programs");
+        return;
+    }
+    bench.cluster.create("shop");
+    let pgbench = |arguments: &[&str]| {
+        let mut command = bench.cluster.client("pgbench");
+        command.args(["-U", "postgres"]).args(arguments).arg("shop");
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+    };
+    assert!(pgbench(&["-i"]).wait().unwrap().success());
+    let mut writers = pgbench(&["-c", "3", "-T", "600"]);
+    let written = || bench.cluster.sql("shop", "select count(*) > 50 from pgbench_history") == "t";
+    wait_until("there are writes", written);
+    let (captured, facts) = bench.capture(&bench.part("postgres", &["shop"])).await.unwrap();
+    assert!(writers.try_wait().unwrap().is_none(), "they wrote all the while");
+    writers.kill().unwrap();
+    writers.wait().unwrap();
+
+    // Every transaction moves the same amount in four tables.
+    let mut sums = Vec::new();
+    for (name, column) in [("accounts", 2), ("tellers", 2), ("branches", 1), ("history", 3)] {
+        let stream = &table(&facts, &format!("public.pgbench_{name}")).ranges[0].stream;
+        let text = String::from_utf8(bench.text(&captured, stream).await).unwrap();
+        let amount = |line: &str| line.split('\t').nth(column).unwrap().parse::<i64>().unwrap();
+        sums.push(text.lines().map(amount).sum::<i64>());
+    }
+    assert!(table(&facts, "public.pgbench_history").rows > 50);
+    assert_eq!(sums, [sums[0]; 4]);
+}

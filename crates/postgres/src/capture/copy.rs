@@ -10,7 +10,7 @@ const PIECE_BYTES: usize = 256 << 10;
 /// Where copied rows go.
 pub(crate) enum Sink {
     Stream {
-        writer: StreamWriter,
+        writer: Box<StreamWriter>,
         subject: String,
     },
     /// Only counted and fingerprinted.
@@ -19,7 +19,7 @@ pub(crate) enum Sink {
 
 impl Sink {
     pub(crate) fn stream(writer: &SnapshotWriter, subject: &str) -> Self {
-        Self::Stream { writer: writer.stream(), subject: subject.to_owned() }
+        Self::Stream { writer: Box::new(writer.stream()), subject: subject.to_owned() }
     }
 
     async fn push(&mut self, piece: Bytes) -> Result<(), Error> {
