@@ -89,11 +89,11 @@ pub(crate) fn append_read(
     }
 }
 
-/// Hands the content of every recorded file to `take`, with its place in `entries`.
+/// Hands the content of every recorded file to `take`.
 pub(crate) fn read(
     entries: &[Entry],
     from: impl Read,
-    take: &mut dyn FnMut(usize, &Entry, &mut dyn Read) -> Result<(), Error>,
+    mut take: impl FnMut(&Entry, &mut dyn Read) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut missing: BTreeMap<String, usize> = entries
         .iter()
@@ -115,7 +115,7 @@ pub(crate) fn read(
         if member.size() != entries[index].bytes() {
             return Err(Error::Damaged { path: name, what: "its length is another" });
         }
-        take(index, &entries[index], &mut member)?;
+        take(&entries[index], &mut member)?;
     }
     match missing.into_keys().next() {
         Some(path) => Err(Error::Damaged { path, what: "it is missing" }),

@@ -29,3 +29,5 @@ pub use selection::Selection;
 mod crash_tests;
 #[cfg(test)]
 mod files_tests;
+#[cfg(test)]
+mod part_tests;

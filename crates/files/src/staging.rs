@@ -28,7 +28,7 @@ pub(crate) fn stage(
     let wanted: Vec<_> =
         facts.entries.iter().filter(|entry| !entry.is_folder() && facts.is_replaced(&entry.path)).collect();
     let place = |path: &str| wanted.iter().position(|entry| entry.path == path);
-    archive::read(&facts.entries, content, &mut |_, entry, content| match place(&entry.path) {
+    archive::read(&facts.entries, content, |entry, content| match place(&entry.path) {
         Some(index) => disk.fill_private(&layout.staged_content(index), content),
         None => Ok(()),
     })?;
