@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_model::{Environment, RunId, Silent, SystemClock};
-use backstay_part::Captured;
+use backstay_model::{Environment, PartKind, PartRecord, RunId, Silent, SystemClock};
+use backstay_part::{Captured, Recorded};
 use backstay_repository::{LeasePurpose, MemoryStore, Repository, Secret, SnapshotWriter};
 use backstay_run::{Context, Interrupt};
 use backstay_testkit::{Memory, PrivateCluster};
@@ -110,5 +110,24 @@ impl Bench {
     pub(crate) async fn text(&self, captured: &Captured, stream: &str) -> Vec<u8> {
         let root = captured.contents.get(stream).unwrap_or_else(|| panic!("no stream {stream}"));
         self.repository.read_whole(root, 1 << 30).await.unwrap()
+    }
+
+    /// What a restore would be given.
+    pub(crate) async fn recorded(&self, captured: &Captured) -> Recorded {
+        let contents = self.writer.bytes(serde_json::to_vec(&captured.contents).unwrap()).await.unwrap();
+        let facts = self.writer.bytes(serde_json::to_vec(&captured.facts).unwrap()).await.unwrap();
+        Recorded {
+            record: PartRecord {
+                name: "database".parse().unwrap(),
+                kind: PartKind::Database,
+                contents,
+                facts,
+                bytes: captured.bytes(),
+                summary: captured.summary.clone(),
+            },
+            contents: captured.contents.clone(),
+            facts: captured.facts.clone(),
+            repository: self.repository.clone(),
+        }
     }
 }
