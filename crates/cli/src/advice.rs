@@ -2,7 +2,9 @@
 //!
 //! Libraries say what failed, on what, and why. This is the only place that gives advice.
 
+mod containers;
 mod database;
+mod migrate;
 mod repository;
 mod restore;
 mod settings;
@@ -62,6 +64,9 @@ fn known(cause: &(dyn Error + 'static)) -> Advice {
         .or_else(|| cause.downcast_ref().map(database::advice))
         .or_else(|| cause.downcast_ref().map(restore::advice))
         .or_else(|| cause.downcast_ref().map(restore::snapshot_advice))
+        .or_else(|| cause.downcast_ref().map(migrate::advice))
+        .or_else(|| cause.downcast_ref().map(containers::advice))
+        .or_else(|| cause.downcast_ref().map(deploy))
         .or_else(|| cause.downcast_ref().map(part))
         .or_else(|| cause.downcast_ref().map(run))
         .unwrap_or_default()
@@ -76,6 +81,15 @@ fn part(error: &backstay_part::Error) -> Advice {
         ErrorKind::Damaged => Exit::Damaged,
         ErrorKind::Interrupted => Exit::Interrupted,
     })
+}
+
+fn deploy(error: &backstay_deploy::Error) -> Advice {
+    match error {
+        backstay_deploy::Error::NotProven { .. } => {
+            Advice::exit(Exit::Damaged).hint("the deploy was not begun; `backstay prove` says what differs")
+        }
+        _ => Advice::default(),
+    }
 }
 
 fn run(error: &backstay_run::Error) -> Advice {
@@ -103,7 +117,10 @@ macro_rules! advised {
 }
 
 advised!(
+    backstay_compose::Error,
     backstay_config::Error,
+    backstay_deploy::Error,
+    backstay_migrate::Error,
     backstay_part::Error,
     backstay_part::RecordedError,
     backstay_postgres::Error,

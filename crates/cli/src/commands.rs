@@ -1,10 +1,14 @@
 //! One file for each command, named as it is typed.
 
 mod completions;
+mod doctor;
+mod guard;
+mod health;
 mod history;
 mod init;
 pub mod list;
 mod man;
+mod migrate;
 mod pin;
 mod prove;
 mod recover;
@@ -31,7 +35,7 @@ pub fn name(command: Option<&Command>) -> &'static str {
         Some(Command::Diff(_)) => "diff",
         Some(Command::Check(_)) => "check",
         Some(Command::Prove(_)) => "prove",
-        Some(Command::Migrate(_)) => "migrate",
+        Some(Command::Migrate(which)) => migrate::name(which),
         Some(Command::Restore(_)) => "restore",
         Some(Command::Undo(_)) => "undo",
         Some(Command::Recover(_)) => "recover",
@@ -54,16 +58,20 @@ pub async fn execute(surroundings: &Surroundings, command: Option<Command>) -> R
     match command {
         None => status::run(surroundings).await,
         Some(Command::Init(arguments)) => init::run(surroundings, arguments).await,
+        Some(Command::Doctor) => doctor::run(surroundings).await,
         Some(Command::Snapshot(arguments)) => snapshot::run(surroundings, arguments).await,
         Some(Command::List(arguments)) => list::run(surroundings, arguments).await,
         Some(Command::Show(arguments)) => show::run(surroundings, arguments).await,
         Some(Command::Prove(arguments)) => prove::run(surroundings, arguments).await,
+        Some(Command::Migrate(which)) => migrate::run(surroundings, which).await,
         Some(Command::Restore(arguments)) => restore::run(surroundings, arguments).await,
         Some(Command::Undo(arguments)) => undo::run(surroundings, arguments).await,
         Some(Command::Recover(arguments)) => recover::run(surroundings, arguments).await,
         Some(Command::Settle(arguments)) => settle::run(surroundings, arguments).await,
         Some(Command::Pin(arguments)) => pin::pin(surroundings, arguments).await,
         Some(Command::Unpin(arguments)) => pin::unpin(surroundings, arguments).await,
+        Some(Command::Health(arguments)) => health::run(surroundings, arguments).await,
+        Some(Command::Guard(arguments)) => guard::run(surroundings, arguments).await,
         Some(Command::History(arguments)) => history::run(surroundings, arguments).await,
         Some(Command::Completions { shell }) => Ok(completions::run(shell)),
         Some(Command::Man { folder }) => man::run(&folder),

@@ -20,7 +20,7 @@ pub struct Report {
 }
 
 /// What failed, on what, whether anything changed, and what to do next.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Failure {
     pub exit: Exit,
     /// What failed, and each cause on a line of its own.

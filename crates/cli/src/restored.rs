@@ -17,13 +17,14 @@ pub fn choices(release: &Release) -> Choices {
 
 /// A run that died before this one is ended first: nothing is built upon half a switch.
 pub async fn recover_first(release: &Release) -> Result<(), Failure> {
-    let Some(recovered) = recover(&release.site(), None).await? else { return Ok(()) };
-    let text =
-        format!("first ended run {} ({}), which had died: {}", recovered.run, recovered.command, recovered.state);
-    if recovered.ending == Ending::Undecided {
-        return Err(stuck(&text).of_run(&recovered.run));
+    while let Some(recovered) = recover(&release.site(), None).await? {
+        let text =
+            format!("first ended run {} ({}), which had died: {}", recovered.run, recovered.command, recovered.state);
+        if recovered.ending == Ending::Undecided {
+            return Err(stuck(&text).of_run(&recovered.run));
+        }
+        release.project.surroundings.printer.note(&text);
     }
-    release.project.surroundings.printer.note(&text);
     Ok(())
 }
 
@@ -78,7 +79,7 @@ fn finish(release: &Release, report: Report, done: &Restored) -> Report {
                 .note("asked to stop after the switch had begun: it was finished instead");
             Exit::Done
         }
-        Outcome::Done => Exit::Done,
+        Outcome::Done => return unless_unhealthy(report, done),
         Outcome::TakenBack => Exit::TakenBack,
         Outcome::Stuck => Exit::Stuck,
         Outcome::Refused => Exit::Refused,
@@ -99,6 +100,23 @@ fn finish(release: &Release, report: Report, done: &Restored) -> Report {
         run: Some(done.run.clone()),
     };
     Report { exit, outcome: done.outcome, changed: exit != Exit::TakenBack, error: Some(failure), ..report }
+}
+
+/// What was brought back stays where its health is not known or was to be kept, and it is not called a success.
+fn unless_unhealthy(report: Report, done: &Restored) -> Report {
+    match &done.condition {
+        None | Some(Condition::Healthy) => report,
+        Some(condition) => {
+            let mut failure = Failure::new(
+                Exit::Unhealthy,
+                format!("it runs, and is not known to be healthy: {}", health(condition)),
+            )
+            .of_run(&done.run)
+            .hint("`backstay health` looks again; `backstay undo` puts back what ran before");
+            failure.state = State::Changed(done.state.clone());
+            Report { exit: failure.exit, error: Some(failure), ..report }
+        }
+    }
 }
 
 /// How a recovery ended.
@@ -133,7 +151,7 @@ fn stuck(state: &str) -> Failure {
     failure
 }
 
-fn health(condition: &Condition) -> String {
+pub fn health(condition: &Condition) -> String {
     match condition {
         Condition::Healthy => "healthy".to_owned(),
         Condition::Unhealthy { failures } => format!("UNHEALTHY: {}", failures.join("; ")),

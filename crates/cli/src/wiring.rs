@@ -1,13 +1,20 @@
 //! From settings to the concrete store, parts and workload. Nothing else names them together.
 
+mod commands;
+mod containers;
 mod databases;
 mod found;
 mod parts;
+mod probed;
+mod probes;
 mod project;
 mod release;
 mod store;
 
+pub use containers::Containers;
+pub use databases::database_settings;
 pub use found::found;
+pub use probes::{found as found_probes, probes};
 pub use project::Project;
 pub use release::Release;
 pub use store::{open_store, secret};

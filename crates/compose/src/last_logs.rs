@@ -1,11 +1,14 @@
 use bollard::query_parameters::LogsOptionsBuilder;
 use futures_util::TryStreamExt;
 
-use crate::Engine;
+use chrono::{DateTime, Utc};
+
 use crate::mask::Mask;
+use crate::{Engine, Error, Project};
 
 const LINES: &str = "12";
 const BYTES_MAX: usize = 16 * 1024;
+const LOG_BYTES_MAX: usize = 1 << 20;
 
 /// The last lines that a container wrote, with secrets covered. Empty where they cannot be had.
 pub(crate) async fn last_logs(engine: &Engine, container: &str, mask: &Mask) -> Vec<String> {
@@ -19,4 +22,28 @@ pub(crate) async fn last_logs(engine: &Engine, container: &str, mask: &Mask) -> 
         }
     }
     mask.apply(&String::from_utf8_lossy(&text)).lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+impl Project {
+    /// What the containers of a service wrote since a moment, as far back as a limit allows, with
+    /// secrets covered.
+    pub async fn logs_since(&self, service: &str, since: DateTime<Utc>) -> Result<Vec<String>, Error> {
+        let containers = self.containers().await?;
+        let mask = Mask::of(containers.iter().map(|container| &container.environment));
+        let since = i32::try_from(since.timestamp()).unwrap_or(i32::MAX);
+        let mut lines = Vec::new();
+        for container in containers.iter().filter(|container| container.service == service) {
+            let options = LogsOptionsBuilder::default().stdout(true).stderr(true).since(since).tail("1000").build();
+            let mut stream = Box::pin(self.engine.docker.logs(&container.id, Some(options)));
+            let mut text = Vec::new();
+            while let Ok(Some(piece)) = stream.try_next().await {
+                text.extend_from_slice(&piece.into_bytes());
+                if text.len() > LOG_BYTES_MAX {
+                    break;
+                }
+            }
+            lines.extend(mask.apply(&String::from_utf8_lossy(&text)).lines().map(|line| line.trim_end().to_owned()));
+        }
+        Ok(lines)
+    }
 }

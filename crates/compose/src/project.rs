@@ -40,6 +40,13 @@ impl Project {
         Ok(Self { engine, compose, name, settings })
     }
 
+    /// The same project, where these services hold data as well.
+    #[must_use]
+    pub fn with_database_services(mut self, services: impl IntoIterator<Item = String>) -> Self {
+        self.settings.database_services.extend(services);
+        self
+    }
+
     /// The name that Compose knows it by.
     pub fn name(&self) -> &str {
         &self.name

@@ -5,6 +5,9 @@
 
 mod command;
 mod decide;
+mod error;
+mod guard;
 
-pub use command::run;
 pub use decide::{Decision, Ended, OnLoss, Situation, decide};
+pub use error::Error;
+pub use guard::{Deploy, Guarded, guard};

@@ -4,12 +4,14 @@
 //! A probe answers for one moment; the rule answers for a window. This crate knows nothing of
 //! snapshots and restores, and never prints.
 
+mod container;
 mod database;
 mod probe;
 mod rule;
 mod verdict;
 mod watch;
 
+pub use container::{ContainerAsk, LogAsk};
 pub use database::DatabaseAsk;
 pub use probe::{Ask, Expectation, Kind, Look, Probe, Seen};
 pub use rule::Rule;

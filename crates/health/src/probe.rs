@@ -34,9 +34,10 @@ pub enum Kind {
     Tcp {
         address: String,
     },
-    /// `redis://[user:password@]host:port` or `rediss://…`.
+    /// `redis://[user:password@]host:port` or `rediss://…`; the password may be given beside it.
     Redis {
         url: String,
+        password: Option<String>,
     },
     /// Words, the first of which is the program.
     Command {
@@ -106,7 +107,7 @@ impl Kind {
         match self {
             Self::Http { url, headers, expect } => http::look(url, headers, expect).await,
             Self::Tcp { address } => tcp::look(address).await,
-            Self::Redis { url } => redis::look(url).await,
+            Self::Redis { url, password } => redis::look(url, password.as_deref()).await,
             Self::Command { words, folder } => command::look(words, folder).await,
             Self::Tls { address, server_name, days_min } => tls::look(address, server_name, *days_min).await,
             Self::Oidc { issuer, client, secret } => oidc::look(issuer, client, secret).await,

@@ -54,7 +54,7 @@ async fn http_is_judged_by_status_body_and_json() {
         .mount(&server)
         .await;
     let at = |path: &str| format!("{}{path}", server.uri());
-    let json = |pointer: &str, value| Expectation { json: Some((pointer.to_owned(), value)), ..Expectation::default() };
+    let json = |pointer: &str, value| Expectation { json: vec![(pointer.to_owned(), value)], ..Expectation::default() };
     let bad = |words: &str| Seen::Bad(words.to_owned());
 
     assert_eq!(look(http(at("/health"), Expectation::default())).await, Seen::Good("status 200".to_owned()));
@@ -149,11 +149,11 @@ async fn redis_is_asked_with_its_password_which_no_answer_repeats() {
         }
     })
     .await;
-    let good = look(Kind::Redis { url: format!("redis://:p%40ss!@{address}") }).await;
+    let good = look(Kind::Redis { url: format!("redis://:p%40ss!@{address}"), password: None }).await;
     assert_eq!(good, Seen::Good("PONG".to_owned()));
-    let bad = look(Kind::Redis { url: format!("redis://:other@{address}") }).await;
+    let bad = look(Kind::Redis { url: format!("redis://{address}"), password: Some("other".to_owned()) }).await;
     assert_eq!(bad, Seen::Bad("the password was refused".to_owned()));
-    assert!(matches!(look(Kind::Redis { url: "http://x".to_owned() }).await, Seen::Bad(_)));
+    assert!(matches!(look(Kind::Redis { url: "http://x".to_owned(), password: None }).await, Seen::Bad(_)));
 }
 
 #[tokio::test]

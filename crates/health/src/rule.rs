@@ -8,12 +8,20 @@ pub struct Rule {
     /// Looks in a row that must be bad before a probe counts as unhealthy: a single blip decides nothing.
     pub failures: usize,
     pub interval: Duration,
+    /// For so long what is good must stay good before it is believed.
+    pub settle: Duration,
     /// When the verdict is due at the latest.
     pub timeout: Duration,
 }
 
 impl Default for Rule {
     fn default() -> Self {
-        Self { successes: 3, failures: 3, interval: Duration::from_secs(1), timeout: Duration::from_secs(60) }
+        Self {
+            successes: 3,
+            failures: 3,
+            interval: Duration::from_secs(1),
+            settle: Duration::ZERO,
+            timeout: Duration::from_secs(60),
+        }
     }
 }

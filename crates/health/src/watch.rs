@@ -27,6 +27,7 @@ pub async fn watch(
     interrupt: &Interrupt,
 ) -> Verdict {
     let start = clock.elapsed();
+    let mut good_since = start;
     let mut windows: Vec<(String, Option<String>, Vec<Look>)> =
         probes.iter().map(|probe| (probe.name.clone(), probe.service.clone(), Vec::new())).collect();
     loop {
@@ -35,9 +36,12 @@ pub async fn watch(
         }
         let due = clock.elapsed().saturating_sub(start) >= rule.timeout || interrupt.is_requested();
         let verdict = judge(&windows, baseline, rule, due);
+        if verdict.condition != Condition::Healthy {
+            good_since = clock.elapsed();
+        }
         let fatal = windows.iter().any(|(_, _, looks)| looks.iter().any(|look| matches!(look.seen, Seen::Fatal(_))));
         let decided = match verdict.condition {
-            Condition::Healthy => true,
+            Condition::Healthy => clock.elapsed().saturating_sub(good_since) >= rule.settle,
             Condition::Unhealthy { .. } => !patient || fatal,
             Condition::Undecided { .. } => false,
         };

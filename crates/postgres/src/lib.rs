@@ -7,6 +7,7 @@
 
 mod capture;
 mod catalog;
+mod copy;
 mod error;
 mod facts;
 mod fingerprint;

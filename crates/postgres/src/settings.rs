@@ -140,6 +140,29 @@ impl Settings {
         Self { host, port, ..self.clone() }
     }
 
+    /// A URL with everything in it, the password too: for the environment of a program, never for its arguments.
+    pub fn to_url(&self) -> Zeroizing<String> {
+        let escape = |text: &str| -> String {
+            text.bytes()
+                .map(|byte| match byte {
+                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+                    other => format!("%{other:02X}"),
+                })
+                .collect()
+        };
+        let password = self.password.as_ref().map(|password| format!(":{}", escape(password))).unwrap_or_default();
+        let (user, database) = (escape(&self.user), escape(&self.database));
+        Zeroizing::new(match &self.host {
+            Host::Name(host) => {
+                format!("postgres://{user}{password}@{host}:{}/{database}?sslmode={}", self.port, self.ssl_mode)
+            }
+            Host::Socket(folder) => {
+                let folder = escape(&folder.display().to_string());
+                format!("postgres://{user}{password}@localhost:{}/{database}?host={folder}", self.port)
+            }
+        })
+    }
+
     pub fn host(&self) -> &Host {
         &self.host
     }

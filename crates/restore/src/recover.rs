@@ -1,7 +1,7 @@
 use backstay_model::{Outcome, PartName, RunId};
 use backstay_part::{Site, Standing};
 use backstay_repository::LeasePurpose;
-use backstay_run::{Claim, Context, Run, Steps, Unfinished, unfinished};
+use backstay_run::{Claim, Context, GUARDED, Run, Steps, Unfinished, unfinished};
 use serde::Serialize;
 
 use crate::activate::{in_words, not_all_switched, standings};
@@ -79,8 +79,22 @@ pub(crate) async fn recover_one(site: &Site<'_>, dead: &Unfinished) -> Result<Re
     match dead.record.command.as_str() {
         "settle" => settle::go_on(site, run).await,
         "restore" | "undo" if run.entries().intended(FENCE).is_some() => go_on(site, run, dead).await,
+        "guard" if run.entries().intended(GUARDED).is_some() => leave_to_a_person(run).await,
         _ => abandon(site, run).await,
     }
+}
+
+/// A guarded deploy that was cut off may have done anything. What it did stands; what was before it is
+/// in the snapshot, and the way back is a restore like any other.
+async fn leave_to_a_person(run: Run) -> Result<Recovered, Error> {
+    let (id, command) = (run.record().id.clone(), run.record().command.clone());
+    let before = run.record().snapshot.as_ref().map(ToString::to_string).unwrap_or_default();
+    let state = format!(
+        "the guarded deploy was cut off, and what it did stands; the release from before it is snapshot {before}: \
+         `backstay restore {before}` takes it back"
+    );
+    run.end(Outcome::Stuck, Some(state.clone())).await;
+    Ok(Recovered { run: id, command, ending: Ending::Undecided, state, restored: None })
 }
 
 async fn abandon(site: &Site<'_>, run: Run) -> Result<Recovered, Error> {

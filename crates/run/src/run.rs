@@ -11,6 +11,8 @@ use crate::{Context, Entry, Error, Journal, Journals, Mark, Steps, Unfinished};
 /// The first and the last step of every journal.
 pub const BEGIN: &str = "begin";
 pub const END: &str = "end";
+/// The step of a guarded deploy: written before its command starts, so that a recovery knows that anything may have happened since.
+pub const GUARDED: &str = "guarded command";
 
 /// A lease to work under: taken for this run, or lent by the run that this one belongs to.
 pub enum Claim<'a> {

@@ -6,41 +6,102 @@ use backstay_config::DatabaseSource;
 use backstay_model::PartName;
 use backstay_postgres::{Database, LocalTools, Options, ServerPart, Settings, Tools};
 
-use super::Project;
+use super::{Containers, Project};
+use zeroize::Zeroizing;
+
 use crate::exit::Exit;
 use crate::report::Failure;
 use crate::surroundings::Surroundings;
 
 /// Every configured database, by its name in the configuration, with how it is reached.
 pub async fn database_settings(project: &Project) -> Result<BTreeMap<String, Settings>, Failure> {
+    let containers = match project
+        .settings
+        .databases
+        .values()
+        .any(|database| matches!(database.source, DatabaseSource::Service { .. }))
+    {
+        true => Containers::reach(project).await,
+        false => Containers::NotConfigured,
+    };
+    settings_through(project, &containers).await
+}
+
+/// The same, where the Compose project was reached already.
+pub async fn settings_through(
+    project: &Project,
+    containers: &Containers,
+) -> Result<BTreeMap<String, Settings>, Failure> {
     let libpq = libpq();
     let mut found = BTreeMap::new();
     for (name, database) in &project.settings.databases {
-        let key = format!("database.{name}.url");
-        let settings = match &database.source {
+        let text = match &database.source {
             DatabaseSource::Url(address) => {
-                let url = address.resolve(&key, project.references().get())?;
-                Settings::parse(&url, &libpq)?
+                address.resolve(&format!("database.{name}.url"), project.references().get())?
             }
-            DatabaseSource::Service { .. } => return Err(Failure::new(Exit::Environment, "not yet")),
+            DatabaseSource::Service { service, dbname, user, password } => {
+                let password = match password {
+                    Some(reference) => {
+                        Some(reference.resolve(&format!("database.{name}.password"), project.references().get())?)
+                    }
+                    None => None,
+                };
+                let given = Given { dbname: dbname.clone(), user: user.clone(), password };
+                through_service(containers, service, given).await?
+            }
         };
-        found.insert(name.to_string(), settings);
+        found.insert(name.to_string(), Settings::parse(&text, &libpq)?);
     }
     Ok(found)
 }
 
+/// What the settings say of a database in a service; the service's own environment says the rest.
+struct Given {
+    dbname: Option<String>,
+    user: Option<String>,
+    password: Option<Zeroizing<String>>,
+}
+
+/// Keywords for a database in a service: by the container's own address, so that no port has to be published.
+async fn through_service(containers: &Containers, service: &str, given: Given) -> Result<Zeroizing<String>, Failure> {
+    let compose = match containers {
+        Containers::Reached(compose) => compose,
+        Containers::OutOfReach(failure) => return Err(failure.clone()),
+        Containers::NotConfigured => {
+            return Err(Failure::new(
+                Exit::Environment,
+                format!("the database is the service `{service}`, and no [compose] is configured"),
+            ));
+        }
+    };
+    let address = compose.address(service).await?;
+    let environment = compose.environment(service).await?;
+    let said = |name: &str| environment.get(name).filter(|value| !value.is_empty()).cloned();
+    let user = given.user.or_else(|| said("POSTGRES_USER")).unwrap_or_else(|| "postgres".to_owned());
+    let dbname = given.dbname.or_else(|| said("POSTGRES_DB")).unwrap_or_else(|| user.clone());
+    let password = given.password.or_else(|| said("POSTGRES_PASSWORD").map(Zeroizing::new));
+    let mut text =
+        Zeroizing::new(format!("host={address} port=5432 user={} dbname={}", quoted(&user), quoted(&dbname)));
+    if let Some(password) = password {
+        text.push_str(" password=");
+        text.push_str(&Zeroizing::new(quoted(&password)));
+    }
+    Ok(text)
+}
+
+/// A value as libpq's list of keywords wants it.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
 /// One part for each server: its databases swap in one transaction.
-pub async fn parts(project: &Project) -> Result<Vec<ServerPart>, Failure> {
+pub async fn parts(project: &Project, containers: &Containers) -> Result<Vec<ServerPart>, Failure> {
     let mut servers: BTreeMap<String, Vec<Database>> = BTreeMap::new();
-    for (label, settings) in database_settings(project).await? {
-        let exclude_rows = project
-            .settings
-            .databases
-            .iter()
-            .find(|(name, _)| name.as_str() == label)
-            .map(|(_, database)| database.exclude_rows.clone());
-        let database = Database { label, exclude_rows: exclude_rows.unwrap_or_default(), settings };
-        servers.entry(database.settings.server()).or_default().push(database);
+    let mut reached = settings_through(project, containers).await?;
+    for (name, database) in &project.settings.databases {
+        let Some(settings) = reached.remove(name.as_str()) else { continue };
+        let server = servers.entry(settings.server()).or_default();
+        server.push(Database { label: name.to_string(), settings, exclude_rows: database.exclude_rows.clone() });
     }
     let scratch = match &project.settings.scratch {
         Some(address) => Some(Settings::parse(&address.resolve("scratch.url", project.references().get())?, &libpq())?),

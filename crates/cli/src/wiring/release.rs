@@ -1,12 +1,14 @@
 use std::sync::Arc;
 
+use backstay_compose::ImagesPart;
 use backstay_model::RunId;
 use backstay_part::{Part, Site, Workload};
+use backstay_postgres::ServerPart;
 use backstay_repository::{Lease, LeasePurpose, Repository};
 use backstay_run::{Context, Journals};
 
-use super::Project;
 use super::parts::{Assembled, assemble};
+use super::{Containers, Project};
 use crate::report::Failure;
 use crate::surroundings::Surroundings;
 
@@ -20,6 +22,11 @@ pub struct Release {
     pub workload: Arc<dyn Workload>,
     /// What belongs to the release and no part covers, in words for a person.
     pub not_covered: Vec<String>,
+    pub containers: Containers,
+    /// The parts of databases again, for what only they can do.
+    pub databases: Vec<ServerPart>,
+    /// The images part again, for what only it can do.
+    pub images: Option<ImagesPart>,
     /// The run this command was started by, and a lease to work under beside it.
     joined: Option<(Lease, RunId)>,
 }
@@ -30,10 +37,22 @@ impl Release {
         let project = Project::find(surroundings)?;
         let context = project.context();
         let repository = project.repository().await?;
-        let Assembled { parts, workload, not_covered } = assemble(&project).await?;
+        let Assembled { parts, workload, not_covered, containers, databases, images } = assemble(&project).await?;
         let joined = join(&project, &context, &repository).await?;
         let journals = Journals::at(&project.state);
-        Ok(Self { project, context, repository, journals, parts, workload, not_covered, joined })
+        Ok(Self {
+            project,
+            context,
+            repository,
+            journals,
+            parts,
+            workload,
+            not_covered,
+            containers,
+            databases,
+            images,
+            joined,
+        })
     }
 
     pub fn site(&self) -> Site<'_> {

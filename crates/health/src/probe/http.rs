@@ -14,8 +14,8 @@ pub struct Expectation {
     pub status: Vec<u16>,
     /// The body holds this text.
     pub contains: Option<String>,
-    /// The value at this JSON pointer (`/database/ok`) is this.
-    pub json: Option<(String, serde_json::Value)>,
+    /// The values at these JSON pointers (`/database/ok`) are these.
+    pub json: Vec<(String, serde_json::Value)>,
     pub latency_max: Option<Duration>,
 }
 
@@ -39,14 +39,14 @@ async fn ask(url: &str, headers: &[(String, String)], expect: &Expectation) -> R
     if !wanted {
         return Err(format!("status {status}"));
     }
-    let body = if expect.contains.is_some() || expect.json.is_some() { read(response).await? } else { Vec::new() };
+    let body = if expect.contains.is_some() || !expect.json.is_empty() { read(response).await? } else { Vec::new() };
     let took = start.elapsed();
     if let Some(text) = &expect.contains
         && !String::from_utf8_lossy(&body).contains(text.as_str())
     {
         return Err(format!("status {status}, and the body does not hold `{text}`"));
     }
-    if let Some((pointer, value)) = &expect.json {
+    for (pointer, value) in &expect.json {
         agree(&body, pointer, value)?;
     }
     match expect.latency_max {

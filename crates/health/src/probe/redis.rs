@@ -11,8 +11,8 @@ use super::{Seen, chain};
 const LINE_BYTES_MAX: u64 = 4096;
 
 /// `AUTH` where the URL has a password, then `PING`.
-pub async fn look(url: &str) -> Seen {
-    match ask(url).await {
+pub async fn look(url: &str, password: Option<&str>) -> Seen {
+    match ask(url, password).await {
         Ok(()) => Seen::Good("PONG".to_owned()),
         Err(words) => Seen::Bad(words),
     }
@@ -26,8 +26,11 @@ struct Address {
     password: Option<String>,
 }
 
-async fn ask(url: &str) -> Result<(), String> {
-    let address = parse(url)?;
+async fn ask(url: &str, password: Option<&str>) -> Result<(), String> {
+    let mut address = parse(url)?;
+    if let Some(password) = password {
+        address.password = Some(password.to_owned());
+    }
     let stream = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(|error| chain(&error))?;
     if address.tls {
         let name = ServerName::try_from(address.host.clone()).map_err(|_| "the host is no server's name".to_owned())?;

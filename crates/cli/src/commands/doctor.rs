@@ -1,0 +1,72 @@
+use backstay_model::{Examination, Finding, Severity};
+use backstay_restore::in_the_way;
+use backstay_snapshot::preflight;
+
+use crate::exit::Exit;
+use crate::output::amounts;
+use crate::report::{Failure, Report};
+use crate::surroundings::Surroundings;
+use crate::wiring::{Containers, Release};
+
+pub async fn run(surroundings: &Surroundings) -> Result<Report, Failure> {
+    let release = Release::open(surroundings).await?;
+    let mut findings =
+        vec![Finding::new(Severity::Good, "repository", format!("{} opens", release.repository.location()))];
+    findings.extend(preflight(&release.site()).await?);
+    if let Containers::OutOfReach(failure) = &release.containers {
+        let finding = Finding::new(Severity::Warning, "containers", failure.what.join(": "));
+        findings.push(failure.hints.iter().fold(finding, |finding, hint| finding.with_hint(hint.clone())));
+    }
+    findings
+        .extend(release.not_covered.iter().map(|what| Finding::new(Severity::Warning, "not covered", what.clone())));
+    findings.extend(ages(&release).await?);
+    for run in in_the_way(&release.site()).await? {
+        let finding = Finding::new(Severity::NotReady, "unfinished run", run.who.clone());
+        findings.push(if run.alive == Some(true) { finding } else { finding.with_hint("`backstay recover` ends it") });
+    }
+    Ok(report(&findings))
+}
+
+/// How old the last snapshot and the last proof are.
+async fn ages(release: &Release) -> Result<Vec<Finding>, Failure> {
+    let entries = release.repository.list(Some(&release.context.environment)).await?;
+    let limit = release.project.settings.snapshot.stale_after.duration();
+    let now = release.context.clock.now();
+    let judged = |subject: &str, at: Option<chrono::DateTime<chrono::Utc>>, hint: &str| match at {
+        None => Finding::new(Severity::Stale, subject, "there is none").with_hint(hint),
+        Some(at) if (now - at).to_std().is_ok_and(|age| age > limit) => Finding::new(
+            Severity::Stale,
+            subject,
+            format!("{}, older than {}", amounts::ago(at, now), amounts::time(limit)),
+        )
+        .with_hint(hint),
+        Some(at) => Finding::new(Severity::Good, subject, amounts::ago(at, now)),
+    };
+    let taken = entries.iter().map(|entry| entry.manifest.taken_at).max();
+    let proofs = entries.iter().filter_map(|entry| entry.verdict.as_ref());
+    let proven = proofs
+        .filter(|verdict| verdict.examination == Examination::Prove && verdict.judgement.is_good())
+        .map(|verdict| verdict.at)
+        .max();
+    Ok(vec![
+        judged("last snapshot", taken, "`backstay snapshot` takes one"),
+        judged("last proof", proven, "`backstay prove` makes one"),
+    ])
+}
+
+fn report(findings: &[Finding]) -> Report {
+    let mut lines = Vec::new();
+    for finding in findings {
+        let mark = match finding.severity {
+            Severity::Good => "ok",
+            Severity::Warning => "note",
+            Severity::Stale => "STALE",
+            Severity::NotReady => "NOT READY",
+        };
+        lines.push(format!("{mark:<9} {}: {}", finding.subject, finding.text));
+        lines.extend(finding.hint.iter().map(|hint| format!("          hint: {hint}")));
+    }
+    let worst = findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Good);
+    let report = Report::seen(lines.join("\n")).field("findings", findings);
+    if worst >= Severity::Stale { report.ending(Exit::Stale) } else { report }
+}

@@ -1,0 +1,94 @@
+use backstay_migrate::{Candidate, Gate, gate, status, tools};
+use backstay_model::{Purpose, SnapshotId};
+use backstay_part::Recorded;
+use backstay_postgres::ServerFacts;
+use backstay_repository::Entry;
+
+use super::Site;
+use crate::exit::Exit;
+use crate::report::Failure;
+use crate::wiring::Release;
+
+/// How many of the newest snapshots are looked at for one at the live head.
+const LOOKED_AT_MAX: usize = 20;
+
+/// Asks the gate. Returns the snapshot that takes the run back, pinned, where there is one.
+pub async fn pass(release: &Release, site: &Site, named: Option<&SnapshotId>) -> Result<Option<SnapshotId>, Failure> {
+    if site.folder.is_some() && nothing_pending(site).await? {
+        return Ok(None);
+    }
+    let (candidates, _) = candidates(release, site, named).await?;
+    let live = tools(&site.target).await?;
+    match gate(release.project.settings.production, &live, &candidates, named) {
+        Gate::Open { snapshot } => {
+            if let Some(id) = &snapshot {
+                release.repository.pin(&release.context.environment, id, "the snapshot behind a migration").await?;
+            }
+            Ok(snapshot)
+        }
+        Gate::Closed { why, take_one } => {
+            let failure = Failure::refused(format!("nothing could take the migration back: {why}"));
+            Err(if take_one { failure.hint("take one first: `backstay snapshot --prove`") } else { failure })
+        }
+    }
+}
+
+async fn nothing_pending(site: &Site) -> Result<bool, Failure> {
+    let status = status(&site.target, site.folder.as_ref()).await?;
+    Ok(status.pending.is_empty() && status.half_done.is_empty() && status.faults.is_empty())
+}
+
+/// The newest proven snapshot whose migration head is the live one's.
+pub async fn newest_proven(
+    release: &Release,
+    site: &Site,
+    named: Option<&SnapshotId>,
+) -> Result<Option<Entry>, Failure> {
+    let (candidates, entries) = candidates(release, site, named).await?;
+    let live = tools(&site.target).await?;
+    // As in production: only what is proven will do to rehearse on.
+    Ok(match gate(true, &live, &candidates, named) {
+        Gate::Open { snapshot: Some(id) } => entries.into_iter().find(|entry| entry.manifest.id == id),
+        _ => None,
+    })
+}
+
+async fn candidates(
+    release: &Release,
+    site: &Site,
+    named: Option<&SnapshotId>,
+) -> Result<(Vec<Candidate>, Vec<Entry>), Failure> {
+    let mut entries = release.repository.list(Some(&release.context.environment)).await?;
+    entries.retain(|entry| match named {
+        Some(id) => entry.manifest.id == *id,
+        None => entry.manifest.purpose != Purpose::Safety,
+    });
+    entries.truncate(LOOKED_AT_MAX);
+    let mut candidates = Vec::new();
+    for entry in &entries {
+        for record in &entry.manifest.parts {
+            let recorded = Recorded::open(&release.repository, record).await?;
+            let Ok(facts) = recorded.facts::<ServerFacts>() else { continue };
+            let database = facts.databases.into_iter().find(|database| database.label == site.database);
+            candidates.extend(database.map(|database| Candidate {
+                id: entry.manifest.id.clone(),
+                proven: entry.is_proven(),
+                heads: database.migrations,
+            }));
+        }
+    }
+    Ok((candidates, entries))
+}
+
+/// A migration that failed after something was committed says how to go back.
+pub fn failed(site: &Site, failure: Failure, snapshot: Option<&SnapshotId>) -> Failure {
+    match snapshot {
+        Some(snapshot) if failure.exit == Exit::Stuck => {
+            let database = &site.database;
+            failure.hint(format!(
+                "`backstay restore {snapshot} --only database` takes `{database}` back to before the run"
+            ))
+        }
+        _ => failure,
+    }
+}

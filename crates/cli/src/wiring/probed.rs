@@ -1,0 +1,59 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use backstay_health::{Baseline, Probe, Rule, watch};
+use backstay_part::{Condition, Error, Token, Workload};
+use backstay_run::Context;
+
+use super::probes::probes;
+use super::{Containers, Project};
+use crate::report::Failure;
+
+/// A workload that is healthy when it says so itself and every configured probe agrees.
+pub struct Probed {
+    workload: Arc<dyn Workload>,
+    probes: Vec<Probe>,
+    rule: Rule,
+}
+
+impl Probed {
+    pub async fn new(workload: Arc<dyn Workload>, project: &Project, containers: &Containers) -> Result<Self, Failure> {
+        let (probes, rule) = probes(project, containers).await?;
+        Ok(Self { workload, probes, rule })
+    }
+}
+
+#[async_trait]
+impl Workload for Probed {
+    fn describe(&self) -> String {
+        self.workload.describe()
+    }
+
+    async fn running(&self, context: &Context) -> Result<Vec<String>, Error> {
+        self.workload.running(context).await
+    }
+
+    async fn observe(&self, context: &Context) -> Result<Token, Error> {
+        self.workload.observe(context).await
+    }
+
+    async fn stop(&self, context: &Context, observed: &Token) -> Result<(), Error> {
+        self.workload.stop(context, observed).await
+    }
+
+    async fn start(&self, context: &Context, observed: &Token) -> Result<(), Error> {
+        self.workload.start(context, observed).await
+    }
+
+    async fn probe(&self, context: &Context) -> Result<Condition, Error> {
+        match self.workload.probe(context).await? {
+            Condition::Healthy if !self.probes.is_empty() => {
+                // Patient: what was just started may need a while. A request to stop is heeded later.
+                let calm = backstay_run::Interrupt::default();
+                let verdict = watch(&self.probes, &self.rule, &Baseline::new(), true, &context.clock, &calm).await;
+                Ok(verdict.condition)
+            }
+            condition => Ok(condition),
+        }
+    }
+}
