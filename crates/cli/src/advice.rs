@@ -67,6 +67,7 @@ fn known(cause: &(dyn Error + 'static)) -> Advice {
         .or_else(|| cause.downcast_ref().map(migrate::advice))
         .or_else(|| cause.downcast_ref().map(containers::advice))
         .or_else(|| cause.downcast_ref().map(deploy))
+        .or_else(|| cause.downcast_ref().map(bucket))
         .or_else(|| cause.downcast_ref().map(part))
         .or_else(|| cause.downcast_ref().map(run))
         .unwrap_or_default()
@@ -81,6 +82,10 @@ fn part(error: &backstay_part::Error) -> Advice {
         ErrorKind::Damaged => Exit::Damaged,
         ErrorKind::Interrupted => Exit::Interrupted,
     })
+}
+
+fn bucket(_: &backstay_s3::S3Error) -> Advice {
+    Advice::exit(Exit::Environment).hint("docs/guides/s3.md says which rights and settings a bucket needs")
 }
 
 fn deploy(error: &backstay_deploy::Error) -> Advice {

@@ -106,8 +106,6 @@ pub enum Command {
     Health(Health),
     /// Run a deploy with a way back
     Guard(Guard),
-    /// Write a snapshot as an archive that needs no Backstay
-    Export(Export),
     /// The runs, newest first
     History(History),
     /// The keys that open the repository
@@ -143,9 +141,6 @@ pub struct Snapshot {
     /// Do not, though the environment would
     #[arg(long)]
     pub no_prove: bool,
-    /// Keep the proven copies ready, so that a restore needs no load
-    #[arg(long)]
-    pub keep_warm: bool,
     /// A label, may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
@@ -190,6 +185,9 @@ pub struct Check {
     /// Read only this share of the objects
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub sample: Option<u8>,
+    /// Compare stored digests alone, on a host that has no key
+    #[arg(long, conflicts_with_all = ["id", "sample"])]
+    pub without_key: bool,
 }
 
 #[derive(Debug, Args)]
@@ -276,9 +274,6 @@ pub struct Restore {
     /// Put images and files on a schema that they were not captured with
     #[arg(long)]
     pub force_schema: bool,
-    /// The database to take back, where the recorded files name another
-    #[arg(long, value_name = "NAME")]
-    pub target: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -350,21 +345,9 @@ pub struct Guard {
     /// Stop writers before the snapshot, so that nothing can be lost
     #[arg(long)]
     pub fence: bool,
-    /// Keep the proven copies ready
-    #[arg(long)]
-    pub keep_warm: bool,
     /// The deploy
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
-}
-
-#[derive(Debug, Args)]
-pub struct Export {
-    #[arg(value_name = "ID")]
-    pub id: String,
-    /// The archive; without it, ID.tar.gz in this folder
-    #[arg(long, short, value_name = "FILE")]
-    pub output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

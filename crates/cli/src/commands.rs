@@ -1,16 +1,20 @@
 //! One file for each command, named as it is typed.
 
+mod check;
 mod completions;
+mod diff;
 mod doctor;
 mod guard;
 mod health;
 mod history;
 mod init;
+mod key;
 pub mod list;
 mod man;
 mod migrate;
 mod pin;
 mod prove;
+mod prune;
 mod recover;
 mod restore;
 mod settle;
@@ -46,7 +50,6 @@ pub fn name(command: Option<&Command>) -> &'static str {
         Some(Command::Unpin(_)) => "unpin",
         Some(Command::Health(_)) => "health",
         Some(Command::Guard(_)) => "guard",
-        Some(Command::Export(_)) => "export",
         Some(Command::History(_)) => "history",
         Some(Command::Key(_)) => "key",
         Some(Command::Completions { .. }) => "completions",
@@ -62,19 +65,23 @@ pub async fn execute(surroundings: &Surroundings, command: Option<Command>) -> R
         Some(Command::Snapshot(arguments)) => snapshot::run(surroundings, arguments).await,
         Some(Command::List(arguments)) => list::run(surroundings, arguments).await,
         Some(Command::Show(arguments)) => show::run(surroundings, arguments).await,
+        Some(Command::Diff(arguments)) => diff::run(surroundings, arguments).await,
+        Some(Command::Check(arguments)) => check::run(surroundings, arguments).await,
         Some(Command::Prove(arguments)) => prove::run(surroundings, arguments).await,
         Some(Command::Migrate(which)) => migrate::run(surroundings, which).await,
         Some(Command::Restore(arguments)) => restore::run(surroundings, arguments).await,
         Some(Command::Undo(arguments)) => undo::run(surroundings, arguments).await,
         Some(Command::Recover(arguments)) => recover::run(surroundings, arguments).await,
         Some(Command::Settle(arguments)) => settle::run(surroundings, arguments).await,
+        Some(Command::Rescue(_)) => Err(Failure::usage("not yet")),
+        Some(Command::Prune(arguments)) => prune::run(surroundings, arguments).await,
         Some(Command::Pin(arguments)) => pin::pin(surroundings, arguments).await,
         Some(Command::Unpin(arguments)) => pin::unpin(surroundings, arguments).await,
         Some(Command::Health(arguments)) => health::run(surroundings, arguments).await,
         Some(Command::Guard(arguments)) => guard::run(surroundings, arguments).await,
         Some(Command::History(arguments)) => history::run(surroundings, arguments).await,
+        Some(Command::Key(which)) => key::run(surroundings, which).await,
         Some(Command::Completions { shell }) => Ok(completions::run(shell)),
         Some(Command::Man { folder }) => man::run(&folder),
-        _ => Err(Failure::usage("this command is not there yet")),
     }
 }

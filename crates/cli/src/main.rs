@@ -53,9 +53,23 @@ fn run(surroundings: &Surroundings, command: Option<Command>) -> Report {
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime.block_on(async {
             surroundings.heed_signals();
-            commands::execute(surroundings, command).await.unwrap_or_else(Report::from)
+            let name = commands::name(command.as_ref());
+            let report = commands::execute(surroundings, command).await.unwrap_or_else(Report::from);
+            tell(surroundings, name, &report).await;
+            report
         }),
         Err(error) => Failure::new(Exit::Environment, format!("cannot start: {error}")).into(),
+    }
+}
+
+/// Hands the result of a run to the hook that wants it.
+async fn tell(surroundings: &Surroundings, name: &str, report: &Report) {
+    if report.run.is_none() {
+        return;
+    }
+    let Ok(project) = wiring::Project::find(surroundings) else { return };
+    if let Err(error) = wiring::Hooks::of(&project).on_result(&report.json(name)).await {
+        surroundings.printer.note(&format!("warning: {error}"));
     }
 }
 

@@ -58,6 +58,9 @@ pub fn report(release: &Release, done: &Restored) -> Report {
 
 fn sentence(done: &Restored) -> String {
     match (done.outcome, &done.snapshot) {
+        (Outcome::Done, _) if done.command == "undo" => {
+            "Done: what ran before is live again, and was read back.".to_owned()
+        }
         (Outcome::Done, Some(snapshot)) => {
             format!("Done: the release of snapshot {snapshot} is live, and was read back.")
         }

@@ -1,4 +1,7 @@
+use std::collections::BTreeSet;
+
 use backstay_model::{Examination, Finding, Severity};
+use backstay_part::{Part, Recorded};
 use backstay_restore::in_the_way;
 use backstay_snapshot::preflight;
 
@@ -7,6 +10,8 @@ use crate::output::amounts;
 use crate::report::{Failure, Report};
 use crate::surroundings::Surroundings;
 use crate::wiring::{Containers, Release};
+
+const SNAPSHOTS_LOOKED_AT: usize = 5;
 
 pub async fn run(surroundings: &Surroundings) -> Result<Report, Failure> {
     let release = Release::open(surroundings).await?;
@@ -20,6 +25,8 @@ pub async fn run(surroundings: &Surroundings) -> Result<Report, Failure> {
     findings
         .extend(release.not_covered.iter().map(|what| Finding::new(Severity::Warning, "not covered", what.clone())));
     findings.extend(ages(&release).await?);
+    findings.extend(images(&release).await?);
+    findings.extend(leftovers(&release).await?);
     for run in in_the_way(&release.site()).await? {
         let finding = Finding::new(Severity::NotReady, "unfinished run", run.who.clone());
         findings.push(if run.alive == Some(true) { finding } else { finding.with_hint("`backstay recover` ends it") });
@@ -52,6 +59,51 @@ async fn ages(release: &Release) -> Result<Vec<Finding>, Failure> {
         judged("last snapshot", taken, "`backstay snapshot` takes one"),
         judged("last proof", proven, "`backstay prove` makes one"),
     ])
+}
+
+/// Whether the images of the newest snapshots could be brought back now, and from where.
+async fn images(release: &Release) -> Result<Vec<Finding>, Failure> {
+    let Some(images) = &release.images else { return Ok(Vec::new()) };
+    let mut findings = Vec::new();
+    let entries = release.repository.list(Some(&release.context.environment)).await?;
+    for entry in entries.iter().take(SNAPSHOTS_LOOKED_AT) {
+        let Some(record) = entry.manifest.part(images.name()) else { continue };
+        let recorded = Recorded::open(&release.repository, record).await?;
+        let available = images.available(&recorded).await?;
+        let lost: Vec<&str> =
+            available.iter().filter(|image| image.from.is_empty()).map(|image| image.service.as_str()).collect();
+        let subject = format!("images of {}", entry.manifest.id);
+        findings.push(if lost.is_empty() {
+            let from: BTreeSet<&str> = available.iter().flat_map(|image| image.from.iter().copied()).collect();
+            Finding::new(
+                Severity::Good,
+                subject,
+                format!("to be had: {}", from.into_iter().collect::<Vec<_>>().join(", ")),
+            )
+        } else {
+            Finding::new(Severity::NotReady, subject, format!("gone from everywhere: {}", lost.join(", ")))
+                .with_hint("take a new snapshot; `images = \"archive\"` keeps them in the repository")
+        });
+    }
+    Ok(findings)
+}
+
+/// Databases that a run made and nobody needs any more.
+async fn leftovers(release: &Release) -> Result<Vec<Finding>, Failure> {
+    let mut findings = Vec::new();
+    for part in &release.databases {
+        for left in part.leftovers().await? {
+            let size = left
+                .bytes
+                .and_then(|bytes| u64::try_from(bytes).ok())
+                .map_or("size unknown".to_owned(), amounts::bytes);
+            let text = format!("{}, {size}, of run {}", left.what, left.run);
+            findings.push(
+                Finding::new(Severity::Warning, format!("database {}", left.database), text).with_hint(left.remove),
+            );
+        }
+    }
+    Ok(findings)
 }
 
 fn report(findings: &[Finding]) -> Report {

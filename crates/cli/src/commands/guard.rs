@@ -1,7 +1,6 @@
 use backstay_config::OnLoss as Configured;
 use backstay_deploy::{Decision, Deploy, Ended, Guarded, OnLoss, guard};
 use backstay_model::{Outcome, Purpose};
-use backstay_part::Condition;
 use backstay_snapshot::SnapshotRequest;
 
 use crate::arguments::Guard;
@@ -165,6 +164,8 @@ fn decision(decision: Decision) -> &'static str {
 /// Whether a release may be called good: what `history` and pipelines rely on.
 #[cfg(test)]
 mod tests {
+    use backstay_part::Condition;
+
     use super::*;
 
     #[test]

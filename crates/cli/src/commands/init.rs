@@ -76,6 +76,9 @@ async fn repository(project: &Project, arguments: &Init, said: &mut Vec<String>)
         true => format!("Made a {} repository in {location}.", if repository.is_sealed() { "sealed" } else { "clear" }),
         false => format!("The repository in {location} is there already and opens."),
     });
-    let _ = arguments;
-    Ok(made)
+    if let Some(path) = &arguments.recovery_file {
+        super::key::add_recovery_phrase(&repository, path).await?;
+        said.push(format!("Wrote a recovery phrase into {}: print it, and remove the file.", path.display()));
+    }
+    Ok(made || arguments.recovery_file.is_some())
 }

@@ -11,7 +11,7 @@ use crate::surroundings::Surroundings;
 use crate::wiring::Release;
 
 pub async fn run(surroundings: &Surroundings, arguments: Prove) -> Result<Report, Failure> {
-    let release = Release::open(surroundings).await?;
+    let release = Release::open_to_prove(surroundings).await?;
     let entries = match &arguments.stale {
         Some(age) => stale(&release, age).await?,
         None => {

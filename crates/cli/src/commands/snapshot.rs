@@ -10,7 +10,7 @@ use crate::surroundings::Surroundings;
 use crate::wiring::Release;
 
 pub async fn run(surroundings: &Surroundings, arguments: Snapshot) -> Result<Report, Failure> {
-    let release = Release::open(surroundings).await?;
+    let release = Release::open_to_prove(surroundings).await?;
     let request = SnapshotRequest {
         labels: arguments.labels.into_iter().collect(),
         purpose: Purpose::Deliberate,

@@ -94,8 +94,15 @@ fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
+/// Whether staged copies may lie on another server. What is to go live must lie beside what is live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scratch {
+    Allowed,
+    Beside,
+}
+
 /// One part for each server: its databases swap in one transaction.
-pub async fn parts(project: &Project, containers: &Containers) -> Result<Vec<ServerPart>, Failure> {
+pub async fn parts(project: &Project, containers: &Containers, scratch: Scratch) -> Result<Vec<ServerPart>, Failure> {
     let mut servers: BTreeMap<String, Vec<Database>> = BTreeMap::new();
     let mut reached = settings_through(project, containers).await?;
     for (name, database) in &project.settings.databases {
@@ -104,8 +111,10 @@ pub async fn parts(project: &Project, containers: &Containers) -> Result<Vec<Ser
         server.push(Database { label: name.to_string(), settings, exclude_rows: database.exclude_rows.clone() });
     }
     let scratch = match &project.settings.scratch {
-        Some(address) => Some(Settings::parse(&address.resolve("scratch.url", project.references().get())?, &libpq())?),
-        None => None,
+        Some(address) if scratch == Scratch::Allowed => {
+            Some(Settings::parse(&address.resolve("scratch.url", project.references().get())?, &libpq())?)
+        }
+        _ => None,
     };
     let tools: Arc<dyn Tools> = Arc::new(LocalTools::new(tool_folders()));
     let single = servers.len() == 1;

@@ -7,7 +7,7 @@ use backstay_files::{FilesPart, Selection};
 use backstay_part::{NoWorkload, Part, Workload};
 use backstay_postgres::ServerPart;
 
-use super::databases::{self, part_name};
+use super::databases::{self, Scratch, part_name};
 use super::probed::Probed;
 use super::{Containers, Project};
 use crate::report::Failure;
@@ -25,11 +25,11 @@ pub struct Assembled {
 }
 
 /// Every part that the settings name, and what runs on top of them.
-pub async fn assemble(project: &Project) -> Result<Assembled, Failure> {
+pub async fn assemble(project: &Project, scratch: Scratch) -> Result<Assembled, Failure> {
     let settings = &project.settings;
     let containers = Containers::reach(project).await;
     let mut parts: Vec<Arc<dyn Part>> = Vec::new();
-    let databases = databases::parts(project, &containers).await?;
+    let databases = databases::parts(project, &containers, scratch).await?;
     parts.extend(databases.iter().map(|part| Arc::new(part.clone()) as Arc<dyn Part>));
     let mut not_covered = Vec::new();
     let mut images = None;
@@ -46,11 +46,8 @@ pub async fn assemble(project: &Project) -> Result<Assembled, Failure> {
         not_covered.extend(
             sources.unknown.iter().map(|name| format!("{name} is named by a variable, which only Compose can follow")),
         );
-        if let Some(keep) = keep(settings) {
-            let part = ImagesPart::new(part_name("images")?, compose.clone(), keep);
-            parts.push(Arc::new(part.clone()));
-            images = Some(part);
-        }
+        images = self::images(project, &containers)?;
+        parts.extend(images.iter().map(|part| Arc::new(part.clone()) as Arc<dyn Part>));
     }
     if let Containers::OutOfReach(failure) = &containers {
         not_covered.push(format!("images and containers: {}", failure.what.join(": ")));
@@ -61,6 +58,16 @@ pub async fn assemble(project: &Project) -> Result<Assembled, Failure> {
     let workload = workload(project, &containers)?;
     let workload = Arc::new(Probed::new(workload, project, &containers).await?);
     Ok(Assembled { parts, workload, not_covered, containers, databases, images })
+}
+
+/// The images of the Compose project, where they are kept at all.
+pub fn images(project: &Project, containers: &Containers) -> Result<Option<ImagesPart>, Failure> {
+    match (containers, keep(&project.settings)) {
+        (Containers::Reached(compose), Some(keep)) => {
+            Ok(Some(ImagesPart::new(part_name("images")?, compose.clone(), keep)))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn keep(settings: &Settings) -> Option<Keep> {

@@ -5,21 +5,24 @@ use backstay_health::{Baseline, Probe, Rule, watch};
 use backstay_part::{Condition, Error, Token, Workload};
 use backstay_run::Context;
 
+use super::hooks::Hooks;
 use super::probes::probes;
 use super::{Containers, Project};
 use crate::report::Failure;
 
-/// A workload that is healthy when it says so itself and every configured probe agrees.
+/// A workload as the settings want it: the user's hooks run around it, and it is healthy when it says so
+/// itself and every configured probe agrees.
 pub struct Probed {
     workload: Arc<dyn Workload>,
     probes: Vec<Probe>,
     rule: Rule,
+    hooks: Hooks,
 }
 
 impl Probed {
     pub async fn new(workload: Arc<dyn Workload>, project: &Project, containers: &Containers) -> Result<Self, Failure> {
         let (probes, rule) = probes(project, containers).await?;
-        Ok(Self { workload, probes, rule })
+        Ok(Self { workload, probes, rule, hooks: Hooks::of(project) })
     }
 }
 
@@ -38,11 +41,13 @@ impl Workload for Probed {
     }
 
     async fn stop(&self, context: &Context, observed: &Token) -> Result<(), Error> {
+        self.hooks.before_fence(context).await?;
         self.workload.stop(context, observed).await
     }
 
     async fn start(&self, context: &Context, observed: &Token) -> Result<(), Error> {
-        self.workload.start(context, observed).await
+        self.workload.start(context, observed).await?;
+        self.hooks.after_start(context).await
     }
 
     async fn probe(&self, context: &Context) -> Result<Condition, Error> {

@@ -7,6 +7,7 @@ use backstay_postgres::ServerPart;
 use backstay_repository::{Lease, LeasePurpose, Repository};
 use backstay_run::{Context, Journals};
 
+use super::databases::Scratch;
 use super::parts::{Assembled, assemble};
 use super::{Containers, Project};
 use crate::report::Failure;
@@ -34,10 +35,20 @@ pub struct Release {
 impl Release {
     /// Opens the repository, reaches the databases and the engine, and changes nothing.
     pub async fn open(surroundings: &Surroundings) -> Result<Self, Failure> {
+        Self::open_with(surroundings, Scratch::Beside).await
+    }
+
+    /// The same, to prove and never to switch: copies may be built on the scratch server.
+    pub async fn open_to_prove(surroundings: &Surroundings) -> Result<Self, Failure> {
+        Self::open_with(surroundings, Scratch::Allowed).await
+    }
+
+    async fn open_with(surroundings: &Surroundings, scratch: Scratch) -> Result<Self, Failure> {
         let project = Project::find(surroundings)?;
         let context = project.context();
         let repository = project.repository().await?;
-        let Assembled { parts, workload, not_covered, containers, databases, images } = assemble(&project).await?;
+        let Assembled { parts, workload, not_covered, containers, databases, images } =
+            assemble(&project, scratch).await?;
         let joined = join(&project, &context, &repository).await?;
         let journals = Journals::at(&project.state);
         Ok(Self {

@@ -1,0 +1,135 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use backstay_config::Retention;
+use backstay_model::Environment;
+use backstay_repository::{Entry, Fate, Policy, PrunePlan, Pruned, Repository};
+use serde_json::{Value, json};
+
+use crate::arguments::Prune;
+use crate::output::{amounts, table};
+use crate::report::{Failure, Report};
+use crate::surroundings::Surroundings;
+use crate::wiring::{Containers, Project, images};
+
+pub async fn run(surroundings: &Surroundings, arguments: Prune) -> Result<Report, Failure> {
+    let project = Project::find(surroundings)?;
+    let repository = project.repository().await?;
+    let context = project.context();
+    let plan = repository.plan_prune(&policies(&project, &repository, arguments.all).await?).await?;
+    let wait = project.settings.repository.lease_wait.duration();
+    let pruned = repository.prune(&plan, &context.run, arguments.dry_run, wait, context.listener.as_ref()).await?;
+    if !arguments.dry_run {
+        release_images(&project, &pruned).await;
+    }
+    let report = report(&plan, &pruned, arguments.dry_run);
+    Ok(if arguments.dry_run { report } else { report.of_run(&context.run) })
+}
+
+/// The settings' policy for this environment, or for every environment the repository holds.
+async fn policies(
+    project: &Project,
+    repository: &Repository,
+    all: bool,
+) -> Result<BTreeMap<Environment, Policy>, Failure> {
+    let entries = repository.list(None).await?;
+    let own = project.settings.environment.clone();
+    let mut environments = BTreeSet::from([own.clone()]);
+    if all {
+        environments.extend(entries.iter().map(|entry| entry.manifest.environment.clone()));
+    }
+    let mut policies = BTreeMap::new();
+    for environment in environments {
+        let retention = if environment == own {
+            project.settings.retention.clone()
+        } else {
+            backstay_config::load(&project.settings.file, Some(environment.as_str()))?.retention
+        };
+        policies.insert(environment, policy(&retention, &entries));
+    }
+    Ok(policies)
+}
+
+fn policy(retention: &Retention, entries: &[Entry]) -> Policy {
+    let mut labels = Vec::new();
+    for (name, value) in &retention.keep_labels {
+        match value {
+            Some(value) => labels.push((name.clone(), value.clone())),
+            // A label without a value keeps whatever value it has.
+            None => {
+                let values = entries.iter().filter_map(|entry| entry.manifest.labels.get(name));
+                labels.extend(values.map(|value| (name.clone(), value.clone())));
+            }
+        }
+    }
+    Policy {
+        keep_last: retention.keep_last as usize,
+        keep_within: retention.keep_within.duration(),
+        hourly: retention.hourly as usize,
+        daily: retention.daily as usize,
+        weekly: retention.weekly as usize,
+        monthly: retention.monthly as usize,
+        yearly: retention.yearly as usize,
+        labels,
+        min_proven: retention.min_proven as usize,
+    }
+}
+
+/// Lets go of the tags and anchors of pruned snapshots, on the host that holds them.
+async fn release_images(project: &Project, pruned: &Pruned) {
+    if pruned.manifests.is_empty() {
+        return;
+    }
+    let containers = Containers::reach(project).await;
+    let Ok(Some(images)) = images(project, &containers) else { return };
+    for (_, snapshot) in &pruned.manifests {
+        if let Err(error) = images.release(snapshot.as_str()).await {
+            project
+                .surroundings
+                .printer
+                .note(&format!("warning: the images of {snapshot} are still held on this engine: {error}"));
+        }
+    }
+}
+
+fn report(plan: &PrunePlan, pruned: &Pruned, dry: bool) -> Report {
+    let mut rows = Vec::new();
+    let mut decisions: Vec<Value> = Vec::new();
+    for decision in &plan.decisions {
+        let (word, why) = match &decision.fate {
+            Fate::Keep { reasons } => ("keep", reasons.join(", ")),
+            Fate::Remove { why } => ("remove", why.clone()),
+        };
+        rows.push(vec![decision.id.to_string(), decision.environment.to_string(), word.to_owned(), why.clone()]);
+        decisions.push(json!({"id": decision.id, "environment": decision.environment, "decision": word, "why": why}));
+    }
+    let mut lines = vec![table(&["id (UTC)", "environment", "", "why"], rows)];
+    let removed = amounts::counted(pruned.manifests.len() as u64, "snapshot", "snapshots");
+    lines.push(match dry {
+        true => format!("Would remove {removed}. Nothing was changed."),
+        false => format!("Removed {removed}."),
+    });
+    let word = if dry { "would be" } else { "were" };
+    if pruned.deleted > 0 {
+        let objects = amounts::counted(pruned.deleted, "object", "objects");
+        lines.push(format!(
+            "{objects} ({}) {word} deleted: nothing had needed them for a day.",
+            amounts::bytes(pruned.deleted_bytes)
+        ));
+    }
+    if pruned.condemned > 0 {
+        let objects = amounts::counted(pruned.condemned, "object", "objects");
+        lines.push(format!(
+            "{objects} {word} condemned: a prune a day from now deletes them, should nothing need them then."
+        ));
+    }
+    let changed = !dry && (!pruned.manifests.is_empty() || pruned.deleted > 0 || pruned.condemned > 0);
+    let report = if changed { Report::changed(lines.join("\n")) } else { Report::seen(lines.join("\n")) };
+    let removed: Vec<_> = pruned.manifests.iter().map(|(_, id)| id).collect();
+    report
+        .field("dry_run", dry)
+        .field("decisions", decisions)
+        .field("removed", removed)
+        .field("condemned", pruned.condemned)
+        .field("deleted", pruned.deleted)
+        .field("deleted_bytes", pruned.deleted_bytes)
+}
