@@ -212,7 +212,7 @@ impl Repository {
         for place in &report.snapshots {
             let hurting: Vec<_> = report.damage.iter().filter(|damage| damage.snapshots.contains(place)).collect();
             let judgement = if hurting.is_empty() {
-                if report.left_out > 0 {
+                if report.left_out > 0 || self.is_known_to_restore(place).await {
                     continue;
                 }
                 Judgement::Good
@@ -233,5 +233,12 @@ impl Repository {
             .await?;
         }
         Ok(())
+    }
+
+    /// A proof says more than a check: one that is good stays the newest word.
+    async fn is_known_to_restore(&self, place: &Place) -> bool {
+        let entry = self.entry(&place.0, &place.1).await;
+        let proven = |verdict: &Verdict| verdict.examination == Examination::Prove && verdict.judgement.is_good();
+        entry.is_ok_and(|entry| entry.verdict.as_ref().is_some_and(proven))
     }
 }

@@ -39,6 +39,7 @@ pub(crate) async fn plan(part: &ServerPart, _context: &Context, recorded: &Recor
             }
         };
         plan.differences.extend(state.differences(database, name));
+        plan.must_go_back.extend(state.must_go_back(database, name));
         basis.insert(database.label.clone(), state.basis(database));
     }
     plan.basis = serde_json::Value::Object(basis);
@@ -76,6 +77,21 @@ impl Live {
         })
     }
 
+    /// Why an image captured with the recorded schema cannot run on the live one.
+    fn must_go_back(&self, recorded: &DatabaseFacts, name: &str) -> Option<String> {
+        let live = &self.properties;
+        if self.oid.is_none() {
+            Some(format!("there is no database {name}"))
+        } else if live.migrations != recorded.migrations {
+            Some(format!("the migrations of {name} are not where they were"))
+        } else if live.objects != recorded.objects {
+            let count = objects(name, recorded, live).len();
+            Some(format!("the schema of {name} is not as captured: {count} of its objects differ"))
+        } else {
+            None
+        }
+    }
+
     fn differences(&self, recorded: &DatabaseFacts, name: &str) -> Vec<Difference> {
         let mut found = Vec::new();
         let mut compare = |subject: String, recorded: String, live: String| {
@@ -90,7 +106,7 @@ impl Live {
         };
         compare(format!("{name}: migrations"), heads(recorded), heads(live));
         compare(format!("{name}: owner"), recorded.owner.clone(), live.owner.clone());
-        compare(format!("{name}: grants"), format!("{:?}", recorded.acl), format!("{:?}", live.acl));
+        compare(format!("{name}: grants"), grants(recorded), grants(live));
         let limit = |facts: &DatabaseFacts| facts.connection_limit.to_string();
         compare(format!("{name}: connection limit"), limit(recorded), limit(live));
         let settings = |facts: &DatabaseFacts| {
@@ -121,16 +137,35 @@ fn objects(name: &str, recorded: &DatabaseFacts, live: &DatabaseFacts) -> Vec<Di
     };
     let (then, now) = (of(recorded), of(live));
     let all: std::collections::BTreeSet<_> = then.keys().chain(now.keys()).collect();
-    let text =
-        |digest: Option<&String>| digest.map_or_else(|| "none".to_owned(), |digest| digest.chars().take(12).collect());
     all.into_iter()
         .filter(|key| then.get(*key) != now.get(*key))
-        .map(|key| Difference {
-            subject: format!("{name}: {} {} {}", key.0.to_lowercase(), key.1, key.2),
-            recorded: text(then.get(key)),
-            live: text(now.get(key)),
+        .map(|key| {
+            let (recorded, live) = match (then.get(key), now.get(key)) {
+                (Some(_), Some(_)) => ("as captured", "differs"),
+                (Some(_), None) => ("there", "gone"),
+                _ => ("none", "new"),
+            };
+            let subject = format!(
+                "{name}: {} {}",
+                key.0.to_lowercase(),
+                [key.1.as_str(), key.2.as_str()].join(".").trim_start_matches('.')
+            );
+            Difference { subject, recorded: recorded.to_owned(), live: live.to_owned() }
         })
         .collect()
+}
+
+/// The grants on a database in words; what PostgreSQL gives by itself, said or not, is one thing.
+fn grants(facts: &DatabaseFacts) -> String {
+    let owner = &facts.owner;
+    let usual = [format!("=Tc/{owner}"), format!("{owner}=CTc/{owner}")];
+    match &facts.acl {
+        None => "the usual".to_owned(),
+        Some(items) if items.iter().all(|item| usual.contains(item)) && items.len() == usual.len() => {
+            "the usual".to_owned()
+        }
+        Some(items) => items.join(" "),
+    }
 }
 
 fn digest(facts: &DatabaseFacts) -> String {
