@@ -96,8 +96,19 @@ impl Bench {
             label: (*database).to_owned(),
             settings: self.settings(role, database),
             exclude_rows: exclude.iter().map(|&name| name.to_owned()).collect(),
+            assertions: Vec::new(),
         });
         ServerPart::new("database".parse().unwrap(), databases.collect(), self.tools(), options)
+    }
+
+    pub(crate) fn part_that_asserts(&self, database: &str, assertions: &[&str]) -> ServerPart {
+        let database = Database {
+            label: database.to_owned(),
+            settings: self.settings("postgres", database),
+            exclude_rows: Vec::new(),
+            assertions: assertions.iter().map(|&sql| sql.to_owned()).collect(),
+        };
+        ServerPart::new("database".parse().unwrap(), vec![database], self.tools(), Options::default())
     }
 
     pub(crate) async fn capture(&self, part: &ServerPart) -> Result<(Captured, ServerFacts), Error> {

@@ -57,6 +57,8 @@ pub struct DatabaseFacts {
     pub large_objects: LargeObjectFacts,
     pub matviews: Vec<MatviewFacts>,
     pub publications: Vec<String>,
+    /// Constraints that old rows need not obey, as `schema.table.constraint`; nothing where it was not looked at.
+    pub unvalidated: Option<Vec<String>>,
     /// The roles this database needs to be restored as it was.
     pub roles: Vec<String>,
     pub migrations: Vec<MigrationHead>,

@@ -1,5 +1,6 @@
 //! Whether a staged copy is what was captured: rows, sequences, large objects and schema.
 
+mod assertions;
 mod rows;
 mod schema;
 mod state;
@@ -71,6 +72,8 @@ impl Reproof<'_> {
         let mut session = connect(&settings, "prove").await?;
         findings.extend(state::compare(&mut session, self.facts).await?);
         let major = session.major();
+        let asked = self.part.database(&self.trio.label).map(|database| database.assertions.as_slice());
+        findings.extend(assertions::findings(&mut session, asked.unwrap_or_default()).await?);
         session.close().await;
         findings.extend(schema::compare(self, &settings, major).await?);
         let named = |finding| format!("{}: {finding}", self.trio.live);

@@ -26,6 +26,8 @@ pub struct Database {
     pub settings: Settings,
     /// Tables, as `schema.table`, whose rows are left out.
     pub exclude_rows: Vec<String>,
+    /// SQL that has to be true on a staged copy: each a query of one row whose only column is boolean.
+    pub assertions: Vec<String>,
 }
 
 /// How the part goes about its work.

@@ -32,6 +32,7 @@ impl Ground {
             label: format!("db{index}"),
             settings: settings(&cluster, role, name),
             exclude_rows: Vec::new(),
+            assertions: Vec::new(),
         });
         let tools = Arc::new(LocalTools::only(vec![cluster.bin().to_owned()]));
         let part = ServerPart::new("database".parse().unwrap(), configured.collect(), tools, Options::default());

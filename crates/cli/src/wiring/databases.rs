@@ -108,7 +108,12 @@ pub async fn parts(project: &Project, containers: &Containers, scratch: Scratch)
     for (name, database) in &project.settings.databases {
         let Some(settings) = reached.remove(name.as_str()) else { continue };
         let server = servers.entry(settings.server()).or_default();
-        server.push(Database { label: name.to_string(), settings, exclude_rows: database.exclude_rows.clone() });
+        server.push(Database {
+            label: name.to_string(),
+            settings,
+            exclude_rows: database.exclude_rows.clone(),
+            assertions: database.assertions.clone(),
+        });
     }
     let scratch = match &project.settings.scratch {
         Some(address) if scratch == Scratch::Allowed => {

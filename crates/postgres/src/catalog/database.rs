@@ -32,6 +32,15 @@ const EXTENSIONS: &str = "
     select e.extname::pg_catalog.text, e.extversion, n.nspname::pg_catalog.text
     from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace order by 1";
 
+const UNVALIDATED: &str = "
+    select pg_catalog.concat_ws('.', n.nspname, coalesce(c.relname, t.typname), k.conname)
+    from pg_catalog.pg_constraint k
+    join pg_catalog.pg_namespace n on n.oid = k.connamespace
+    left join pg_catalog.pg_class c on c.oid = k.conrelid
+    left join pg_catalog.pg_type t on t.oid = k.contypid
+    where not k.convalidated and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+    order by 1";
+
 type Properties = (Value, String, String, String, Option<String>, Option<Vec<String>>, i64);
 
 /// Everything that stands beside the objects of the database and that a dump of it leaves out.
@@ -44,6 +53,7 @@ pub(crate) async fn read(session: &mut Session, label: &str) -> Result<DatabaseF
     let publications: Vec<(String,)> = session
         .rows("list the publications", "select pubname::pg_catalog.text from pg_catalog.pg_publication order by 1")
         .await?;
+    let unvalidated: Vec<(String,)> = session.rows("look for constraints not validated", UNVALIDATED).await?;
     Ok(DatabaseFacts {
         label: label.to_owned(),
         name: session.database.clone(),
@@ -66,6 +76,7 @@ pub(crate) async fn read(session: &mut Session, label: &str) -> Result<DatabaseF
             .map(|(name, version, schema)| ExtensionFacts { name, version, schema })
             .collect(),
         publications: publications.into_iter().map(|(name,)| name).collect(),
+        unvalidated: Some(unvalidated.into_iter().map(|(name,)| name).collect()),
         ..DatabaseFacts::default()
     })
 }

@@ -41,10 +41,25 @@ pub(super) async fn compare(session: &mut Session, facts: &DatabaseFacts) -> Res
     if properties(&here) != properties(facts) {
         findings.push("the owner, encoding or locale differs from that recorded".to_owned());
     }
+    findings.extend(constraint_findings(&here, facts));
     let invalid: Vec<(String,)> = session.rows("look for invalid indexes", INVALID).await?;
     // What was invalid when it was captured is dumped as a definition and restored valid.
     findings.extend(invalid.into_iter().map(|(name,)| format!("the {name} is not valid")));
     Ok(findings)
+}
+
+/// A constraint must bind old rows exactly where it did.
+fn constraint_findings(here: &DatabaseFacts, recorded: &DatabaseFacts) -> Vec<String> {
+    let (Some(here), Some(recorded)) = (&here.unvalidated, &recorded.unvalidated) else { return Vec::new() };
+    let fewer = here
+        .iter()
+        .filter(|name| !recorded.contains(name))
+        .map(|name| format!("the constraint {name} is not valid, though it was when it was recorded"));
+    let more = recorded
+        .iter()
+        .filter(|name| !here.contains(name))
+        .map(|name| format!("the constraint {name} is valid or gone, and was recorded as not valid"));
+    fewer.chain(more).collect()
 }
 
 async fn sequence_findings(session: &mut Session, facts: &DatabaseFacts) -> Result<Vec<String>, Error> {
