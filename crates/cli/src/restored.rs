@@ -1,7 +1,7 @@
 //! What restore, undo and recover say of how they ended.
 
 use backstay_config::Unhealthy;
-use backstay_model::{Loss, Outcome};
+use backstay_model::{Loss, Outcome, RunId};
 use backstay_part::Condition;
 use backstay_restore::{Choices, Ending, Recovered, Restored, recover};
 
@@ -28,9 +28,22 @@ pub async fn recover_first(release: &Release) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The result of a switch that came to the fence.
+/// The result of a restore that came to the fence.
 pub fn report(release: &Release, done: &Restored) -> Report {
-    let mut lines = vec![sentence(done)];
+    told(release, done, sentence(done))
+}
+
+/// The result of an undo. What is live is what the undone run replaced, which is no snapshot's release.
+pub fn report_undo(release: &Release, done: &Restored, undoes: &RunId) -> Report {
+    let text = match done.outcome {
+        Outcome::Done => format!("Done: what run {undoes} replaced is live again, and was read back."),
+        _ => sentence(done),
+    };
+    told(release, done, text).field("undoes", undoes)
+}
+
+fn told(release: &Release, done: &Restored, first: String) -> Report {
+    let mut lines = vec![first];
     if let Some(condition) = &done.condition {
         lines.push(format!("  health: {}", health(condition)));
     }

@@ -19,5 +19,5 @@ pub async fn run(surroundings: &Surroundings, confirmation: Confirmation) -> Res
     confirm::restore(&release, &confirmation, &what)?;
     let done = undo(&release.site(), Some(&plan.undoes), &restored::choices(&release)).await;
     let done = done.map_err(|error| Failure::from(error).of_run(&release.context.run))?;
-    Ok(restored::report(&release, &done).field("undoes", &plan.undoes))
+    Ok(restored::report_undo(&release, &done, &plan.undoes))
 }
