@@ -43,3 +43,5 @@ pub use tools::{LocalTools, Tool, ToolCall, ToolOutcome, Tools};
 
 #[cfg(test)]
 mod bench;
+#[cfg(test)]
+mod oracle_tests;

@@ -14,8 +14,6 @@ fn databases(bench: &Bench) -> Vec<String> {
 async fn a_database_with_one_of_everything_comes_back_as_it_was() {
     let Some(bench) = Bench::start().await else { return };
     bench.torture("tortured");
-    // pg_dump writes a language without its handler where that is PostgreSQL's own.
-    bench.cluster.sql("tortured", "drop language other_plpgsql cascade");
     let part = bench.part("postgres", &["tortured"]);
     let (captured, facts) = bench.capture(&part).await.unwrap();
     let recorded = bench.recorded(&captured).await;

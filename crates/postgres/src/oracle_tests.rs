@@ -1,0 +1,172 @@
+//! The oracle: a staged copy reads, as `pg_dump` writes it, like a copy that `pg_dump` and
+//! `pg_restore` made of the same database by themselves.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use backstay_part::Part;
+use backstay_testkit::{PrivateCluster, left_out, majors};
+
+use crate::bench::Bench;
+use crate::swap::Switch;
+use crate::{identifier, literal};
+
+const SMALL_TABLES: u32 = 300;
+const SMALL_TABLES_FULL: u32 = 5_000;
+
+/// Captures `database` from one server, stages it on another (or the same), proves it, and holds what
+/// `pg_dump` says of it against what it says of a plain copy.
+async fn reads_like_a_plain_copy(source: &Bench, target: &Bench, role: &str, database: &str) {
+    let title = format!("{} to {} as {role}", source.cluster.major(), target.cluster.major());
+    let (captured, _) = source.capture(&source.part(role, &[database])).await.unwrap();
+    let recorded = source.recorded(&captured).await;
+    let part = target.part(role, &[database]);
+    let plan = part.plan(&target.context, &recorded).await.unwrap();
+    let blocking: Vec<_> = plan.refusals.iter().filter(|refusal| !refusal.contains("subscription")).collect();
+    assert!(blocking.is_empty(), "{title}: {blocking:?}");
+    let token = part.stage(&target.context, &recorded).await.unwrap_or_else(|error| panic!("{title}: {error:?}"));
+    let proof =
+        part.prove(&target.context, &recorded, &token).await.unwrap_or_else(|error| panic!("{title}: {error:?}"));
+    assert_eq!(proof.findings, Vec::<String>::new(), "{title}");
+
+    let staged = Switch::read(&token).unwrap().databases[0].staged.clone();
+    target.cluster.sql("postgres", &format!("alter database {} allow_connections true", identifier(&staged)));
+    let plain = format!("{database} plain");
+    copy_plainly(&source.cluster, &target.cluster, role, database, &plain);
+    let (ours, theirs) = (target.cluster.dump(&staged), target.cluster.dump(&plain));
+    assert!(ours.len() > 1_000, "{title}: {ours}");
+    assert_same(&title, &ours, &theirs);
+    let properties = |name: &str| properties(&target.cluster, name);
+    assert_eq!(properties(&staged), properties(&plain), "{title}");
+    part.abandon(&target.context, &target.context.run, Some(&token)).await.unwrap();
+    target.cluster.sql("postgres", &format!("drop database {}", identifier(&plain)));
+}
+
+/// What anybody would do who has no Backstay. The database takes its own name on the way, because only
+/// `--create` brings what stands beside it.
+fn copy_plainly(source: &PrivateCluster, target: &PrivateCluster, role: &str, database: &str, plain: &str) {
+    let archive = tempfile::NamedTempFile::new().unwrap();
+    let dumped = source
+        .client("pg_dump")
+        .args(["-Fc", "-U", role, "-d", database])
+        .stdout(archive.reopen().unwrap())
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert!(dumped.status.success(), "{}", String::from_utf8_lossy(&dumped.stderr));
+    let rename = |from: &str, to: &str| {
+        target.sql("postgres", &format!("alter database {} rename to {}", identifier(from), identifier(to)));
+    };
+    let aside = format!("{database} aside");
+    let taken = target.sql("postgres", &format!("select 1 from pg_database where datname = {}", literal(database)));
+    if !taken.is_empty() {
+        rename(database, &aside);
+    }
+    restore(target.client("pg_restore").args(["-U", role]), archive.path());
+    rename(database, plain);
+    if !taken.is_empty() {
+        rename(&aside, database);
+    }
+}
+
+fn restore(command: &mut Command, archive: &Path) {
+    command.args(["--create", "--exit-on-error", "--no-subscriptions", "--dbname=postgres"]).arg(archive);
+    let restored = command.stdin(Stdio::null()).output().unwrap();
+    assert!(restored.status.success(), "a plain restore fails: {}", String::from_utf8_lossy(&restored.stderr));
+}
+
+/// What stands beside a database: locale, owner, grants, settings. Its comment is where a run leaves its mark.
+fn properties(cluster: &PrivateCluster, database: &str) -> String {
+    let name = literal(database);
+    cluster.sql(
+        "postgres",
+        &format!(
+            "select pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider, datdba::regrole,
+                    array(select item::text from unnest(datacl) item order by 1)
+               from pg_database where datname = {name};
+             select setrole::regrole, setting from pg_db_role_setting, unnest(setconfig) setting
+              where setdatabase = (select oid from pg_database where datname = {name}) order by 1::text, 2"
+        ),
+    )
+}
+
+/// Names the lines that differ instead of printing two whole dumps.
+#[track_caller]
+fn assert_same(title: &str, ours: &str, theirs: &str) {
+    if ours == theirs {
+        return;
+    }
+    let (ours, theirs): (Vec<_>, Vec<_>) = (ours.lines().collect(), theirs.lines().collect());
+    let differing = ours.iter().zip(&theirs).enumerate().filter(|(_, (ours, theirs))| ours != theirs);
+    let shown: Vec<_> =
+        differing.take(12).map(|(at, (ours, theirs))| format!("{at}\n  - {ours}\n  + {theirs}")).collect();
+    panic!("{title}: ours (-) has {} lines, a plain copy (+) {}\n{}", ours.len(), theirs.len(), shown.join("\n"));
+}
+
+/// A bench on every major that is here, oldest first.
+async fn benches() -> Vec<Bench> {
+    let mut benches = Vec::new();
+    for bin in majors() {
+        benches.push(Bench::on(PrivateCluster::start_from(&bin, &[])).await);
+    }
+    if benches.is_empty() {
+        left_out("PostgreSQL", "no server programs here; `scripts/lab up postgres` installs them");
+    }
+    benches
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_staged_copy_reads_like_a_plain_one_on_every_major() {
+    for bench in benches().await {
+        bench.torture("tortured");
+        reads_like_a_plain_copy(&bench, &bench, "postgres", "tortured").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_without_more_rights_gets_what_a_plain_copy_would_be() {
+    let Some(bench) = Bench::start().await else { return };
+    bench.torture_of_owner("Owned \"by\" one");
+    reads_like_a_plain_copy(&bench, &bench, "torture_owner", "Owned \"by\" one").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_server_takes_what_an_older_one_recorded() {
+    let benches = benches().await;
+    if benches.len() < 2 {
+        return left_out("going up to a newer PostgreSQL", "fewer than two majors here");
+    }
+    let newest = benches.len() - 1;
+    let mut pairs = vec![(0, newest), (0, 1), (1, newest)];
+    // With two majors, these are one and the same.
+    pairs.retain(|(from, to)| from < to);
+    pairs.dedup();
+    benches.iter().take(2).for_each(|bench| bench.torture("tortured"));
+    for (source, target) in pairs.into_iter().map(|(from, to)| (&benches[from], &benches[to])) {
+        let xml = "select xml '<a/>'";
+        if target.cluster.sql_as("postgres", "postgres", xml).is_err() {
+            source.cluster.sql("tortured", "update app.\"Every \"\"Value\" set markup = null");
+        }
+        reads_like_a_plain_copy(source, target, "postgres", "tortured").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_small_tables_are_as_a_plain_copy_has_them() {
+    let Some(bench) = Bench::start().await else { return };
+    let full = std::env::var_os("BACKSTAY_TEST_FULL").is_some();
+    let tables = if full { SMALL_TABLES_FULL } else { SMALL_TABLES };
+    bench.cluster.sql("postgres", "create database many");
+    // In several transactions: one holds a lock for every table it makes.
+    for first in (1..=tables).step_by(500) {
+        let last = (first + 499).min(tables);
+        let make = format!(
+            "do $$ begin for n in {first}..{last} loop
+                 execute format('create table t%s (id serial primary key, what text default %L)', n, 'of ' || n);
+                 execute format('insert into t%s select from generate_series(1, %s)', n, n % 7);
+             end loop; end $$"
+        );
+        bench.cluster.sql("many", &make);
+    }
+    reads_like_a_plain_copy(&bench, &bench, "postgres", "many").await;
+}
