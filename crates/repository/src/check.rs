@@ -59,6 +59,7 @@ pub async fn check_without_key(store: &Arc<dyn Store>) -> Result<CheckReport, Er
             }
         }
     }
+    report.damage.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(report)
 }
 

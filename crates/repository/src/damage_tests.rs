@@ -8,7 +8,9 @@ use crate::{Error, MemoryStore, Repository, Store, check_without_key};
 type Streams = [(&'static str, Vec<u8>); 3];
 
 fn streams() -> Streams {
-    [("large", noise(3, (4 << 20) + 1)), ("small", noise(4, 900)), ("medium", noise(5, 100_000))]
+    // Two chunks and a list that are quick to seal.
+    let large = [noise(3, 1000), vec![0; 4 << 20]].concat();
+    [("large", large), ("small", noise(4, 900)), ("medium", noise(5, 100_000))]
 }
 
 async fn open(store: &MemoryStore, clock: &HeldClock) -> Repository {
@@ -126,7 +128,7 @@ async fn manifests_pins_and_verdicts_cannot_be_moved_to_another_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sample_reads_a_share_and_every_manifest() {
     let (_, clock, repository) = fresh().await;
-    snapshot(&repository, &clock, &[("large", noise(9, 20 << 20))]).await.unwrap();
+    snapshot(&repository, &clock, &[("large", noise(9, 6 << 20))]).await.unwrap();
     let all = repository.check(None, None, 100).await.unwrap();
     let none = repository.check(None, None, 0).await.unwrap();
     assert!(all.is_good() && none.is_good());
