@@ -397,3 +397,54 @@ fn part_kind(text: &str) -> Result<PartKind, String> {
         .find(|kind| kind.as_str() == text)
         .ok_or_else(|| "the parts are database, images and files".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_hold_together_and_every_command_says_what_it_does() {
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands() {
+            let name = sub.get_name();
+            assert!(sub.get_about().is_some(), "{name} has no help");
+            for argument in sub.get_arguments().filter(|argument| !argument.is_positional()) {
+                let known = argument.get_help().is_some()
+                    || matches!(argument.get_id().as_str(), "database" | "help" | "version");
+                assert!(known, "{name}: --{} has no help", argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn rollback_and_backup_timestamp_are_other_names_for_what_they_are() {
+        let parsed = Arguments::parse_from([
+            "backstay",
+            "rollback",
+            "--backup-timestamp",
+            "20251022_153000",
+            "--only",
+            "images,files",
+        ]);
+        let Some(Command::Restore(restore)) = parsed.command else { panic!("rollback is restore") };
+        assert_eq!(restore.backup_timestamp.as_deref(), Some("20251022_153000"));
+        assert_eq!(restore.only, [PartKind::Images, PartKind::Files]);
+    }
+
+    #[test]
+    fn what_is_not_a_part_a_label_or_a_share_is_refused() {
+        for words in [
+            &["restore", "--only", "volumes"][..],
+            &["snapshot", "--label", "x"],
+            &["check", "--sample", "0"],
+            &["check", "--sample", "101"],
+            &["guard"],
+        ] {
+            let words = ["backstay"].iter().chain(words);
+            assert!(Arguments::try_parse_from(words.clone()).is_err(), "{:?}", words.collect::<Vec<_>>());
+        }
+    }
+}

@@ -107,7 +107,7 @@ async fn up(surroundings: &Surroundings, arguments: MigrateRun) -> Result<Report
     let options = RunOptions { snapshot: snapshot.clone(), ..options };
     let report = match apply(&release.context, &site.target, folder, &options).await {
         Ok(report) => report,
-        Err(error) => return Err(gate::failed(&site, Failure::from(error), snapshot.as_ref())),
+        Err(error) => return gate::after_failure(&release, &site, Failure::from(error), snapshot.as_ref()).await,
     };
     Ok(applied(&report, snapshot.as_ref()).of_run(&release.context.run))
 }

@@ -47,6 +47,20 @@ async fn open(project: &Project, settings: &Settings) -> Result<Compose, backsta
     Ok(opened.with_database_services(found))
 }
 
+/// The services in a Compose file that look like PostgreSQL servers.
+pub async fn look(folder: &std::path::Path, file: &str) -> Result<Vec<String>, backstay_compose::Error> {
+    let engine = connection().resolve()?;
+    let compose = ComposeCommand::find(&engine).await?;
+    let engine = Engine::connect(&engine).await?;
+    let settings = ProjectSettings {
+        files: vec![folder.join(file)],
+        directory: Some(folder.to_owned()),
+        ..ProjectSettings::default()
+    };
+    let project = Compose::open(engine, compose, settings).await?;
+    Ok(project.postgres_services().await?.into_iter().map(|found| found.service).collect())
+}
+
 /// What the `docker` command would read.
 pub fn connection() -> ConnectionSettings {
     let home = || Surroundings::variable("HOME").map(|home| std::path::Path::new(&home).join(".docker"));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use backstay_config::{Found, FoundCompose, FoundDatabase, FoundMigrations, FoundSource};
 use backstay_model::Project as Name;
 
+use super::containers;
 use crate::arguments::Init;
 use crate::report::Failure;
 use crate::surroundings::Surroundings;
@@ -23,6 +24,9 @@ pub async fn found(surroundings: &Surroundings, folder: &Path, arguments: &Init)
     }
     if let Some(name) = COMPOSE_FILES.iter().find(|name| folder.join(name).is_file()) {
         found.compose = Some(FoundCompose { files: vec![(*name).to_owned()], project: None });
+        if found.databases.is_empty() {
+            found.databases = in_services(surroundings, folder, name).await;
+        }
     }
     found.files = [(".env", ".env"), ("config", "config/**")]
         .into_iter()
@@ -32,6 +36,26 @@ pub async fn found(surroundings: &Surroundings, folder: &Path, arguments: &Init)
     let migrations = MIGRATION_FOLDERS.iter().find(|name| folder.join(name).is_dir());
     found.migrations = migrations.map(|name| FoundMigrations::Folder((*name).to_owned()));
     Ok(found)
+}
+
+/// The services of the Compose project that look like PostgreSQL. Without an engine there are none to see.
+async fn in_services(surroundings: &Surroundings, folder: &Path, file: &str) -> Vec<FoundDatabase> {
+    let services = match containers::look(folder, file).await {
+        Ok(services) => services,
+        Err(error) => {
+            surroundings.printer.note(&format!("note: the services of {file} were not looked at: {error}"));
+            Vec::new()
+        }
+    };
+    let named = |service: String| {
+        let plain: String = service
+            .to_lowercase()
+            .chars()
+            .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
+            .collect();
+        FoundDatabase { name: plain, source: FoundSource::Service(service) }
+    };
+    services.into_iter().map(named).collect()
 }
 
 fn project_name(folder: &Path, arguments: &Init) -> Result<Name, Failure> {

@@ -1,12 +1,15 @@
+use backstay_config::OnFailure;
 use backstay_migrate::{Candidate, Gate, gate, status, tools};
-use backstay_model::{Purpose, SnapshotId};
+use backstay_model::{Outcome, PartKind, Purpose, SnapshotId};
 use backstay_part::Recorded;
 use backstay_postgres::ServerFacts;
 use backstay_repository::Entry;
+use backstay_restore::{Source, Wish, execute, plan};
 
 use super::Site;
 use crate::exit::Exit;
-use crate::report::Failure;
+use crate::report::{Failure, Report, State};
+use crate::restored;
 use crate::wiring::Release;
 
 /// How many of the newest snapshots are looked at for one at the live head.
@@ -80,15 +83,34 @@ async fn candidates(
     Ok((candidates, entries))
 }
 
-/// A migration that failed after something was committed says how to go back.
-pub fn failed(site: &Site, failure: Failure, snapshot: Option<&SnapshotId>) -> Failure {
-    match snapshot {
-        Some(snapshot) if failure.exit == Exit::Stuck => {
-            let database = &site.database;
-            failure.hint(format!(
-                "`backstay restore {snapshot} --only database` takes `{database}` back to before the run"
-            ))
-        }
-        _ => failure,
+/// After a migration failed half-way: the database goes back to the snapshot where the settings want that,
+/// else the command that does it is said.
+pub async fn after_failure(
+    release: &Release,
+    site: &Site,
+    failure: Failure,
+    snapshot: Option<&SnapshotId>,
+) -> Result<Report, Failure> {
+    let (Exit::Stuck, Some(snapshot)) = (failure.exit, snapshot) else { return Err(failure) };
+    if site.migrations.on_failure == OnFailure::Ask {
+        let database = &site.database;
+        let hint = format!("`backstay restore {snapshot} --only database` takes `{database}` back to before the run");
+        return Err(failure.hint(hint));
     }
+    let printer = release.project.surroundings.printer;
+    printer.note(&format!(
+        "the migration failed half-way; the database goes back to snapshot {snapshot}: {}",
+        failure.what.join(": ")
+    ));
+    let entry = release.repository.entry(&release.context.environment, snapshot).await?;
+    let source = Source::open(&release.repository, &entry).await?;
+    let wish = Wish { only: Some([PartKind::Database].into()), ..Wish::default() };
+    let plan = plan(&release.site(), &source, &wish).await?;
+    let done = execute(&release.site(), &source, &plan, &restored::choices(release)).await?;
+    let report = restored::report(release, &done);
+    if done.outcome != Outcome::Done {
+        return Ok(report);
+    }
+    let failure = Failure { exit: Exit::TakenBack, state: State::TakenBack, ..failure };
+    Ok(Report { exit: Exit::TakenBack, outcome: Outcome::TakenBack, error: Some(failure), ..report })
 }

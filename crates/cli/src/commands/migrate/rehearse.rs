@@ -63,7 +63,10 @@ async fn rehearse(release: &Release, site: &Site, options: &RunOptions, copy: Ta
 pub async fn foreign(release: &Release, site: &Site, snapshot: Option<SnapshotId>) -> Result<Report, Failure> {
     let command = command_on(site, &site.target)?;
     let ran = run_command(&release.context, &site.target, &command, RunOptions::default().lock_wait).await;
-    let report = ran.map_err(|error| gate::failed(site, Failure::from(error), snapshot.as_ref()))?;
+    let report = match ran {
+        Ok(report) => report,
+        Err(error) => return gate::after_failure(release, site, Failure::from(error), snapshot.as_ref()).await,
+    };
     let done = Report::changed(told(&report, "Ran")).field("migrated", &report).of_run(&release.context.run);
     Ok(match &snapshot {
         Some(snapshot) => done.of_snapshot(snapshot),
