@@ -20,7 +20,14 @@ pub(super) async fn finish(session: &mut Session, facts: &DatabaseFacts) -> Resu
         let sql = format!("select pg_catalog.setval({name}, {}, {})", sequence.last_value, sequence.is_called);
         change(session, "set a sequence", &sql).await?;
     }
+    // An event trigger of the database, restored by now, may forbid what follows.
+    if session.superuser {
+        session.execute("silence event triggers", "set session_replication_role = replica").await?;
+    }
     refresh(session, facts.matviews.iter().filter(|view| view.populated).collect()).await?;
+    if session.superuser {
+        session.execute("heed event triggers again", "set session_replication_role = origin").await?;
+    }
     change(session, "gather statistics", "analyze").await
 }
 
