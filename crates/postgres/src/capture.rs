@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt;
 
 use self::freeze::Frozen;
 use crate::catalog::relations::Relation;
-use crate::catalog::{database, roles, sequences};
+use crate::catalog::{database, partitions, roles, sequences};
 use crate::schema::SchemaDump;
 use crate::session::connect;
 use crate::{
@@ -123,7 +123,14 @@ impl OneDatabase<'_> {
             facts.roles.iter().cloned().chain(server.roles.drain(..).map(|role| role.name)).collect();
         server.roles = roles::describe(&mut session, &wanted).await?;
         facts.migrations = history::heads(&mut session).await?;
-        let tables = self.tables(&session, &relations)?;
+        let mut tables = self.tables(&session, &relations)?;
+        let scattered = partitions::scattered(&mut session).await?;
+        for table in &mut tables {
+            if let Some(tree) = scattered.get(&(table.schema.clone(), table.name.clone())) {
+                tree.order(&mut table.columns);
+                tree.order(&mut table.generated);
+            }
+        }
 
         let tools = self.part.tools().as_ref();
         let lock_timeout = self.part.options().lock_timeout;

@@ -12,6 +12,13 @@ pub(crate) const ALGORITHM: &str =
 #[serde(try_from = "String", into = "String")]
 pub struct Fingerprint(u128);
 
+impl Fingerprint {
+    /// That of the rows of both.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self(self.0.wrapping_add(other.0))
+    }
+}
+
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)

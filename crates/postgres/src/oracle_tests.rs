@@ -33,9 +33,13 @@ async fn reads_like_a_plain_copy(source: &Bench, target: &Bench, role: &str, dat
     target.cluster.sql("postgres", &format!("alter database {} allow_connections true", identifier(&staged)));
     let plain = format!("{database} plain");
     copy_plainly(&source.cluster, &target.cluster, role, database, &plain);
-    let (ours, theirs) = (target.cluster.dump(&staged), target.cluster.dump(&plain));
+    let (ours, theirs) = (text(&target.cluster, &staged), text(&target.cluster, &plain));
     assert!(ours.len() > 1_000, "{title}: {ours}");
     assert_same(&title, &ours, &theirs);
+    if theirs.contains("CREATE TABLE app.feelings (") {
+        let rows = |name: &str| target.cluster.sql(name, "select * from app.feelings order by id");
+        assert_eq!((rows(&staged), rows(&plain).lines().count()), (rows(&plain), 500), "{title}");
+    }
     let properties = |name: &str| properties(&target.cluster, name);
     assert_eq!(properties(&staged), properties(&plain), "{title}");
     part.abandon(&target.context, &target.context.run, Some(&token)).await.unwrap();
@@ -73,6 +77,20 @@ fn restore(command: &mut Command, archive: &Path) {
     command.args(["--create", "--exit-on-error", "--no-subscriptions", "--dbname=postgres"]).arg(archive);
     let restored = command.stdin(Stdio::null()).output().unwrap();
     assert!(restored.status.success(), "a plain restore fails: {}", String::from_utf8_lossy(&restored.stderr));
+}
+
+/// The dump, with the rows of each table in order, and without those that lie where each copy puts them.
+fn text(cluster: &PrivateCluster, database: &str) -> String {
+    let dump = cluster.dump_with(database, &["--exclude-table-data=app.feelings*"]);
+    let mut lines: Vec<_> = dump.lines().collect();
+    let mut at = 0;
+    while let Some(begin) = lines.iter().skip(at).position(|line| line.starts_with("COPY ")).map(|begin| at + begin + 1)
+    {
+        let end = lines.iter().skip(begin).position(|line| *line == "\\.").map_or(lines.len(), |length| begin + length);
+        lines[begin..end].sort_unstable();
+        at = end;
+    }
+    lines.join("\n")
 }
 
 /// What stands beside a database: locale, owner, grants, settings. Its comment is where a run leaves its mark.
@@ -170,3 +188,66 @@ async fn thousands_of_small_tables_are_as_a_plain_copy_has_them() {
     }
     reads_like_a_plain_copy(&bench, &bench, "postgres", "many").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn databases_of_other_encodings_and_manners_come_back() {
+    let Some(bench) = Bench::start().await else { return };
+    let folder = bench.cluster.socket_folder().join("space");
+    std::fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::chown(
+        &folder,
+        Some(std::os::unix::fs::MetadataExt::uid(&bench.cluster.data().metadata().unwrap())),
+        None,
+    )
+    .unwrap();
+    bench
+        .cluster
+        .sql("postgres", &format!("create tablespace space location {}", literal(&folder.display().to_string())));
+    for (name, how) in [
+        ("latin", "encoding 'LATIN1' locale 'C'"),
+        ("bytes", "encoding 'SQL_ASCII' locale 'C'"),
+        ("japanese", "encoding 'EUC_JP' locale 'C'"),
+        ("a name of sixty-three bytes, which is all that a name may have", "tablespace space"),
+    ] {
+        let quoted = identifier(name);
+        bench
+            .cluster
+            .sql("postgres", &format!("create database {quoted} template template0 owner torture_owner {how}"));
+        bench.cluster.sql_as("torture_owner", name, MANNERS).unwrap();
+        if name == "bytes" {
+            bench.cluster.sql(name, "insert into of_bytes values (convert_from('\\xff80c328', 'SQL_ASCII'))");
+        } else if name == "latin" {
+            bench.cluster.sql(name, "insert into of_bytes values (convert_from('\\xe4f6fcff', 'LATIN1'))");
+        }
+        bench.cluster.sql(
+            name,
+            "create function forbid() returns event_trigger language plpgsql as
+             $$ begin raise exception 'nobody changes anything here'; end $$;
+             create event trigger forbid on ddl_command_start execute function forbid()",
+        );
+        bench.cluster.sql("postgres", &format!("alter database {quoted} set default_transaction_read_only = on"));
+        let part = bench.part("postgres", &[name]);
+        let (captured, _) = bench.capture(&part).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let recorded = bench.recorded(&captured).await;
+        let token = part.stage(&bench.context, &recorded).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let proof =
+            part.prove(&bench.context, &recorded, &token).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert_eq!(proof.findings, Vec::<String>::new(), "{name}");
+        part.activate(&bench.context, &token).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let (_, again) = bench.capture(&part).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert_eq!(again.databases[0].tablespace, if name.starts_with("a name") { "space" } else { "pg_default" });
+    }
+}
+
+const MANNERS: &str = "
+    create table of_bytes (text text);
+    create materialized view seen as select count(*) from of_bytes;
+    create table parts (id int, at timestamptz) partition by range (at);
+    create table parts_1 partition of parts for values from (minvalue) to ('2024-01-01 00:00:00+00');
+    create table parts_2 partition of parts default;
+    insert into parts select n, timestamptz '2023-06-01 00:00:00+00' + n * interval '1 day' from generate_series(1, 500) n;
+    create function checked(int) returns boolean language sql as 'select $1 > 0';
+    create table of_checks (a int check (checked(a)), b int generated always as identity);
+    insert into of_checks values (1), (2);
+    create schema lonely;
+    drop schema if exists emptied";

@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backstay_model::Event;
@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::capture::copy::{Sink, copy_out};
 use crate::capture::statements::{generated_columns, stored_rows};
+use crate::catalog::partitions::{self, Scattered};
 use crate::catalog::relations;
 use crate::session::connect;
 use crate::{DatabaseFacts, Error, Extent, Fingerprint, RowSum, ServerPart, Settings, TableFacts};
@@ -17,8 +18,20 @@ struct Work {
     settings: Settings,
     encoding: String,
     queue: Mutex<VecDeque<TableFacts>>,
+    scattered: Scattered,
+    trees: Mutex<BTreeMap<String, Sums>>,
     context: Context,
     part: backstay_model::PartName,
+}
+
+/// All partitions of a tree together: rows, what is stored and what is computed, recorded and found.
+#[derive(Default)]
+struct Sums {
+    rows: u64,
+    stored: Fingerprint,
+    generated: Fingerprint,
+    found: RowSum,
+    found_generated: RowSum,
 }
 
 /// Compares rows of every table by count and fingerprint, and looks for tables that nobody recorded.
@@ -30,6 +43,7 @@ pub(super) async fn compare(
 ) -> Result<Vec<String>, Error> {
     let mut session = connect(settings, "prove").await?;
     let found = relations::list(&mut session).await?;
+    let scattered = partitions::scattered(&mut session).await?;
     let encoding = session.encoding.clone();
     session.close().await;
     let title = |table: &TableFacts| (table.schema.clone(), table.name.clone());
@@ -53,7 +67,15 @@ pub(super) async fn compare(
     tables.sort_by_key(|table| std::cmp::Reverse(table.bytes));
     let workers = part.options().workers.clamp(1, tables.len().max(1));
     let (context, part) = (context.clone(), part.name().clone());
-    let work = Work { settings: settings.clone(), encoding, queue: Mutex::new(tables.into()), context, part };
+    let work = Work {
+        settings: settings.clone(),
+        encoding,
+        queue: Mutex::new(tables.into()),
+        scattered,
+        trees: Mutex::default(),
+        context,
+        part,
+    };
     let work = Arc::new(work);
     let mut running = JoinSet::new();
     for _ in 0..workers {
@@ -65,8 +87,43 @@ pub(super) async fn compare(
             Err(_) => return Err(Error::Interrupted),
         }
     }
+    let trees = std::mem::take(&mut *work.trees.lock().unwrap_or_else(PoisonError::into_inner));
+    for (title, sums) in trees {
+        findings.extend(difference(&title, "rows", (sums.rows, sums.stored), &sums.found));
+        if sums.found_generated.rows() > 0 {
+            findings.extend(difference(
+                &title,
+                "generated columns",
+                (sums.rows, sums.generated),
+                &sums.found_generated,
+            ));
+        }
+    }
     findings.sort();
     Ok(findings)
+}
+
+impl Work {
+    /// What differs in one table. A partition whose rows may lie in another one is left to its tree.
+    fn judge(&self, table: &TableFacts, stored: &RowSum, generated: &RowSum) -> Vec<String> {
+        if let Some(tree) = self.scattered.get(&(table.schema.clone(), table.name.clone())) {
+            let title = format!("{}.{}", tree.schema, tree.name);
+            let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
+            let sums = trees.entry(title).or_default();
+            sums.rows += table.rows;
+            sums.stored = sums.stored.plus(table.fingerprint);
+            sums.generated = sums.generated.plus(table.generated_fingerprint.unwrap_or_default());
+            sums.found.merge(stored);
+            sums.found_generated.merge(generated);
+            return Vec::new();
+        }
+        let title = format!("{}.{}", table.schema, table.name);
+        let rows = difference(&title, "rows", (table.rows, table.fingerprint), stored);
+        let computed = table
+            .generated_fingerprint
+            .and_then(|fingerprint| difference(&title, "generated columns", (table.rows, fingerprint), generated));
+        rows.into_iter().chain(computed).collect()
+    }
 }
 
 async fn worker(work: Arc<Work>) -> Result<Vec<String>, Error> {
@@ -85,13 +142,12 @@ async fn worker(work: Arc<Work>) -> Result<Vec<String>, Error> {
         let mut stored = RowSum::default();
         let sql = stored_rows(&table, Extent::default(), &work.encoding);
         copy_out(&mut session, &title, &sql, &mut Sink::Nowhere, &mut stored, &moved).await?;
-        findings.extend(difference(&title, "rows", (table.rows, table.fingerprint), &stored));
-        if let Some(fingerprint) = table.generated_fingerprint {
-            let mut generated = RowSum::default();
+        let mut generated = RowSum::default();
+        if table.generated_fingerprint.is_some() {
             let sql = generated_columns(&table, Extent::default(), &work.encoding);
             copy_out(&mut session, &title, &sql, &mut Sink::Nowhere, &mut generated, &|_| {}).await?;
-            findings.extend(difference(&title, "generated columns", (table.rows, fingerprint), &generated));
         }
+        findings.extend(work.judge(&table, &stored, &generated));
         work.context.hear(Event::TransferEnded { part: part.clone(), subject: subject.clone() });
         match next() {
             Some(another) => table = another,

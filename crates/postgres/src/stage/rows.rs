@@ -8,6 +8,7 @@ use futures_util::future::try_join_all;
 
 use super::archive::{next, stream};
 use crate::capture::statements::listed;
+use crate::catalog::partitions;
 use crate::session::connect;
 use crate::{DatabaseFacts, Error, RowsOf, ServerPart, Session, Settings, TableFacts, fuse, literal, qualified};
 
@@ -16,6 +17,8 @@ struct Job<'a> {
     table: &'a TableFacts,
     root: &'a Root,
     stream: &'a str,
+    /// Where it goes: the table, or the root of its tree.
+    into: String,
     /// All of the table's rows: it may be emptied and frozen.
     whole: bool,
 }
@@ -38,11 +41,18 @@ pub(super) async fn load_all(
     facts: &DatabaseFacts,
     settings: &Settings,
 ) -> Result<(), Error> {
+    let mut session = connect(settings, "stage rows").await?;
+    let scattered = partitions::scattered(&mut session).await?;
+    session.close().await;
     let mut jobs = Vec::new();
     for table in &facts.tables {
+        let tree = scattered.get(&(table.schema.clone(), table.name.clone()));
+        let into =
+            tree.map_or_else(|| qualified(&table.schema, &table.name), |tree| qualified(&tree.schema, &tree.name));
         for range in table.ranges.iter().filter(|range| range.rows > 0) {
-            let whole = table.ranges.len() == 1 && matches!(table.rows_of, RowsOf::Table);
-            jobs.push(Job { table, root: stream(recorded, &range.stream)?, stream: &range.stream, whole });
+            let whole = table.ranges.len() == 1 && matches!(table.rows_of, RowsOf::Table) && tree.is_none();
+            let root = stream(recorded, &range.stream)?;
+            jobs.push(Job { table, root, stream: &range.stream, into: into.clone(), whole });
         }
     }
     jobs.sort_by_key(|job| std::cmp::Reverse(job.root.bytes));
@@ -70,7 +80,7 @@ async fn worker(work: &Work<'_>) -> Result<(), Error> {
 }
 
 async fn load(session: &mut Session, work: &Work<'_>, job: &Job<'_>) -> Result<(), Error> {
-    let name = qualified(&job.table.schema, &job.table.name);
+    let name = &job.into;
     let title = format!("{}.{}", job.table.schema, job.table.name);
     fuse::pass("copy rows", &session.database)?;
     let (part, subject) = (work.part.name().clone(), format!("{} {title}", session.database));
