@@ -184,6 +184,12 @@ fn a_bad_release_goes_back_to_what_was_and_forth_again() {
     assert_eq!(switch::standing(&project.layout(1)).unwrap(), Standing::Settled);
     let error = staging::stage_kept(&project.layout(4), &disk, &project.layout(1)).unwrap_err();
     assert!(matches!(error, Error::NothingKept { .. }));
+    // A run of another host has no folder here: letting go of it is done, and making it live is not possible.
+    switch::settle(&project.layout(9), &disk).unwrap();
+    assert!(matches!(
+        staging::stage_kept(&project.layout(4), &disk, &project.layout(9)),
+        Err(Error::NothingKept { .. })
+    ));
 }
 
 #[test]

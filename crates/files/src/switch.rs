@@ -199,8 +199,12 @@ pub(crate) fn keeps_anything(layout: &Layout) -> Result<bool, Error> {
     Ok(differs)
 }
 
-/// Lets go of what the switch replaced.
+/// Lets go of what the switch replaced. A run of another host keeps nothing here, and nothing of it is
+/// touched there.
 pub(crate) fn settle(layout: &Layout, disk: &Disk) -> Result<(), Error> {
+    if !layout.folder.exists() {
+        return Ok(());
+    }
     if !layout.is_settled() {
         if !layout.is_switched() {
             return Err(Error::NothingKept { run: layout.run.to_string() });

@@ -1,6 +1,7 @@
 use backstay_config::Span;
-use backstay_model::{Examination, Judgement};
+use backstay_model::{Examination, Judgement, RunId};
 use backstay_repository::Entry;
+use backstay_run::Context;
 use backstay_snapshot::{Proven, prove};
 
 use crate::arguments::Prove;
@@ -27,8 +28,11 @@ pub async fn run(surroundings: &Surroundings, arguments: Prove) -> Result<Report
     let mut bad = None;
     for entry in &entries {
         let id = &entry.manifest.id;
-        let proven =
-            prove(&release.site(), entry).await.map_err(|error| Failure::from(error).of_run(&release.context.run))?;
+        // Each proof is a run of its own.
+        let context =
+            Context { run: RunId::new(release.context.clock.now(), rand::random()), ..release.context.clone() };
+        let proven = prove(&release.site().within(&context), entry).await;
+        let proven = proven.map_err(|error| Failure::from(error).of_run(&context.run))?;
         if proven.verdict.judgement.is_good() {
             lines.push(format!(
                 "Snapshot {id} restores: it was built from the repository and equals what was captured."

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use backstay_config::{Home, Settings};
 use backstay_model::RunId;
-use backstay_repository::{Options, Repository};
+use backstay_repository::{Error, Options, Repository, Secret};
 use backstay_run::Context;
 
 use super::store::{open_store, secret};
@@ -48,7 +48,16 @@ impl Project {
 
     pub async fn repository(&self) -> Result<Repository, Failure> {
         let store = open_store(&self.settings.repository.place).await?;
-        Ok(Repository::open(store, &secret(self)?, self.repository_options()).await?)
+        let secret = secret(self)?;
+        let opened = Repository::open(Arc::clone(&store), &secret, self.repository_options()).await;
+        // A recovery phrase stands where a passphrase or a key would: in a pinch nobody should have to know
+        // which of the two words to write.
+        match (opened, as_phrase(&secret)) {
+            (Err(Error::WrongKey { .. }), Some(phrase)) => {
+                Ok(Repository::open(store, &phrase, self.repository_options()).await?)
+            }
+            (opened, _) => Ok(opened?),
+        }
     }
 
     pub fn repository_options(&self) -> Options {
@@ -62,6 +71,17 @@ impl Project {
     /// What references in the settings are resolved in.
     pub fn references(&self) -> References<'_> {
         References { folder: &self.settings.folder }
+    }
+}
+
+fn as_phrase(secret: &Secret) -> Option<Secret> {
+    match secret {
+        Secret::Passphrase(text) => Some(Secret::RecoveryPhrase(text.clone())),
+        Secret::KeyFile(bytes) => {
+            let text = std::str::from_utf8(bytes).ok()?;
+            Some(Secret::RecoveryPhrase(zeroize::Zeroizing::new(text.trim().to_owned())))
+        }
+        Secret::RecoveryPhrase(_) | Secret::None => None,
     }
 }
 
