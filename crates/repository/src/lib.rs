@@ -65,6 +65,10 @@ pub use memory::MemoryStore;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
 mod lease_tests;
 #[cfg(test)]
 mod prune_tests;
