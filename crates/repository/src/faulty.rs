@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Listed, Put, Store, StoreError};
+use crate::{Creation, Listed, Put, Store, StoreError};
 
 /// What goes wrong at one call of a [`FaultyStore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -230,6 +230,10 @@ impl Store for FaultyStore {
             self.inner.put(&key, bytes, Put::Replace).await?;
         }
         self.inner.barrier().await
+    }
+
+    async fn probe(&self) -> Result<Creation, StoreError> {
+        self.inner.probe().await
     }
 }
 

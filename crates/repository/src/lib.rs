@@ -4,6 +4,7 @@
 //! The repository knows bytes, digests and manifests. It does not know what a database or an image
 //! is, never prints, and reads neither environment nor home.
 
+mod cache;
 mod check;
 mod chunk;
 mod claim;
@@ -46,7 +47,7 @@ pub use records::Entry;
 pub use repository::{Options, Repository};
 pub use retention::{Candidate, Decision, Fate, Policy, Protected, PrunePlan, plan_prune};
 pub use secret::Secret;
-pub use store::{Listed, Put, Store, StoreError};
+pub use store::{Creation, Listed, Put, Store, StoreError};
 pub use writer::{SnapshotWriter, StreamWriter};
 
 #[cfg(any(test, feature = "fakes"))]
@@ -62,6 +63,10 @@ pub use faulty::{Fault, FaultyStore};
 #[cfg(any(test, feature = "fakes"))]
 pub use memory::MemoryStore;
 
+#[cfg(test)]
+mod cache_tests;
+#[cfg(test)]
+mod crowd_tests;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]

@@ -200,7 +200,7 @@ impl Repository {
             return Ok(lease);
         }
         let mut unreached = self.unreached(&BTreeSet::new()).await?;
-        let sizes: BTreeMap<_, _> = self.sizes().await?;
+        let sizes = self.sizes_in(names::OBJECTS).await?;
         for (key, condemned) in due {
             for batch in condemned.objects.chunks(BATCH) {
                 if lease.is_waited_for().await? {
@@ -226,10 +226,5 @@ impl Repository {
         }
         self.store().barrier().await.map_err(Error::store(names::OBJECTS))?;
         Ok(lease)
-    }
-
-    async fn sizes(&self) -> Result<BTreeMap<String, u64>, Error> {
-        let listed = self.store().list(names::OBJECTS).await.map_err(Error::store(names::OBJECTS))?;
-        Ok(listed.into_iter().map(|listed| (listed.key, listed.bytes)).collect())
     }
 }

@@ -8,6 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::{Cache, Kept};
 use crate::reach::Stored;
 use crate::{Error, Flaw, Put, Repository, StoreError, names};
 
@@ -42,21 +43,67 @@ struct Pin {
 pub(crate) type Place = (Environment, SnapshotId);
 
 impl Repository {
-    /// The snapshots of one environment, or of all, newest first. Fails where a manifest or verdict is damaged.
+    /// The snapshots of one environment, or of all, newest first. Fails where a manifest or verdict is
+    /// damaged. What [`crate::Options::cache`] holds of what the store lists is not read again.
     pub async fn list(&self, environment: Option<&Environment>) -> Result<Vec<Entry>, Error> {
         let folder = |folder: &str| environment.map_or_else(|| folder.to_owned(), |name| format!("{folder}/{name}"));
-        let keys = self.keys_in(&folder(names::MANIFESTS)).await?;
-        let verdicts = newest(&self.keys_in(&folder(names::VERDICTS)).await?);
+        let manifests = self.sizes_in(&folder(names::MANIFESTS)).await?;
+        let verdicts = self.sizes_in(&folder(names::VERDICTS)).await?;
+        let newest = newest(verdicts.keys());
         let pins: BTreeSet<Place> =
             self.keys_in(&folder(names::PINS)).await?.iter().filter_map(|key| names::snapshot_of(key)).collect();
-        let mut entries: Vec<Entry> = stream::iter(keys.iter().map(|key| self.entry_of(key, &verdicts, &pins)))
-            .buffer_unordered(SIDE_BY_SIDE)
-            .try_filter_map(|entry| async { Ok(entry) })
-            .try_collect()
-            .await?;
+        let cache = self.cache().await;
+        let mut reading = stream::iter(&manifests)
+            .map(async |(key, bytes)| {
+                let manifest = self.kept_manifest(&cache, key, *bytes).await?;
+                let of = names::snapshot_of(key)
+                    .and_then(|place| newest.get(&place))
+                    .and_then(|key| verdicts.get_key_value(key));
+                let verdict = match of {
+                    Some((key, bytes)) => self.kept_verdict(&cache, key, *bytes).await?.map(|kept| (key, kept)),
+                    None => None,
+                };
+                Ok::<_, Error>((key, manifest, verdict))
+            })
+            .buffer_unordered(SIDE_BY_SIDE);
+        let mut entries = Vec::with_capacity(manifests.len());
+        let mut found = Cache::default();
+        while let Some((key, manifest, verdict)) = reading.try_next().await? {
+            // Nothing where it was removed since it was listed.
+            let Some(manifest) = manifest else { continue };
+            let pinned = pins.contains(&(manifest.record.environment.clone(), manifest.record.id.clone()));
+            let of = verdict.as_ref().map(|(_, kept)| kept.record.clone());
+            entries.push(Entry { manifest: manifest.record.clone(), verdict: of, pinned });
+            if !cache.manifests.contains_key(key) {
+                found.manifests.insert(key.clone(), manifest);
+            }
+            if let Some((key, verdict)) = verdict.filter(|(key, _)| !cache.verdicts.contains_key(*key)) {
+                found.verdicts.insert(key.clone(), verdict);
+            }
+        }
+        drop(reading);
+        let is_gone = |key: &str| {
+            let asked_for = environment.is_none_or(|of| names::snapshot_of(key).is_some_and(|(found, _)| found == *of));
+            asked_for && !manifests.contains_key(key) && !verdicts.contains_key(key)
+        };
+        self.keep_cache(cache, found, is_gone).await;
         entries
             .sort_by(|a, b| (&b.manifest.id, &a.manifest.environment).cmp(&(&a.manifest.id, &b.manifest.environment)));
         Ok(entries)
+    }
+
+    async fn kept_manifest(&self, cache: &Cache, key: &str, bytes: u64) -> Result<Option<Kept<Manifest>>, Error> {
+        match cache.manifests.get(key).filter(|kept| kept.bytes == bytes) {
+            Some(kept) => Ok(Some(kept.clone())),
+            None => Ok(self.manifest(key).await?.map(|stored| Kept { bytes, record: stored.manifest })),
+        }
+    }
+
+    async fn kept_verdict(&self, cache: &Cache, key: &str, bytes: u64) -> Result<Option<Kept<Verdict>>, Error> {
+        match cache.verdicts.get(key).filter(|kept| kept.bytes == bytes) {
+            Some(kept) => Ok(Some(kept.clone())),
+            None => Ok(self.record(key).await?.map(|record| Kept { bytes, record })),
+        }
     }
 
     pub async fn entry(&self, environment: &Environment, id: &SnapshotId) -> Result<Entry, Error> {
@@ -162,6 +209,11 @@ impl Repository {
         Ok(listed.into_iter().map(|listed| listed.key).collect())
     }
 
+    pub(crate) async fn sizes_in(&self, folder: &str) -> Result<BTreeMap<String, u64>, Error> {
+        let listed = self.store().list(folder).await.map_err(Error::store(folder))?;
+        Ok(listed.into_iter().map(|listed| (listed.key, listed.bytes)).collect())
+    }
+
     /// Nothing where there is none of this name.
     pub(crate) async fn record<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         let stored = match self.store().get(key).await {
@@ -203,7 +255,7 @@ fn verdict_key(verdict: &Verdict) -> String {
 }
 
 /// The newest verdict's key of each snapshot.
-fn newest(keys: &[String]) -> BTreeMap<Place, String> {
+fn newest<'a>(keys: impl IntoIterator<Item = &'a String>) -> BTreeMap<Place, String> {
     let mut newest = BTreeMap::new();
     for key in keys {
         if let Some(place) = names::snapshot_of(key) {

@@ -12,7 +12,9 @@ use crate::names;
 use crate::seal::{Keys, Kind};
 use crate::session::{Began, Session};
 use crate::task::compute;
-use crate::{Error, Flaw, LeaseTerms, Put, Secret, SnapshotWriter, Store, StoreError, StreamReader, chunk, key};
+use crate::{
+    Creation, Error, Flaw, LeaseTerms, Put, Secret, SnapshotWriter, Store, StoreError, StreamReader, chunk, key,
+};
 
 /// An opened repository. Cheap to clone.
 #[derive(Clone)]
@@ -54,7 +56,8 @@ impl Repository {
             }
         }
         let cipher = if matches!(secret, Secret::None) { Cipher::None } else { Cipher::XChaCha20Poly1305 };
-        let description = Description::new(cipher, true, options.clock.now());
+        let creates_once = store.probe().await.map_err(Error::store(names::DESCRIPTION))? == Creation::Holds;
+        let description = Description::new(cipher, creates_once, options.clock.now());
         let master = if description.is_sealed() {
             let master = Zeroizing::new(rand::random::<[u8; 32]>());
             key::add(&*store, &description, &master, secret, &*options.clock, &options.host).await?;
@@ -111,6 +114,17 @@ impl Repository {
     /// Whether what it stores is sealed.
     pub fn is_sealed(&self) -> bool {
         self.inner.description.is_sealed()
+    }
+
+    /// Whether the store, when the repository was made, was found to create nothing twice. Where not,
+    /// leases alone protect.
+    pub fn creates_once(&self) -> bool {
+        self.inner.description.creates_once
+    }
+
+    /// What the store does now with a second creation. Writes to it, and removes what it wrote.
+    pub async fn probe(&self) -> Result<Creation, Error> {
+        self.store().probe().await.map_err(Error::store("what tries the store"))
     }
 
     pub(crate) fn store(&self) -> &dyn Store {

@@ -28,6 +28,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Returns when everything put so far is durable and visible to others.
     async fn barrier(&self) -> Result<(), StoreError>;
 
+    /// Tries what [`Put::Create`] does here when somebody was first, and leaves nothing behind.
+    async fn probe(&self) -> Result<Creation, StoreError> {
+        Ok(Creation::Holds)
+    }
+
     /// Removes what writers that died left behind where no key names it: staged files, unfinished
     /// uploads. Only what is older than any run may be.
     async fn sweep(&self) -> Result<(), StoreError> {
@@ -39,6 +44,17 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 pub enum Put {
     Create,
     Replace,
+}
+
+/// What a store was found to do with a second creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Creation {
+    /// It is refused, as far as can be told from outside.
+    Holds,
+    /// It is refused, but at the same moment several succeed.
+    Races,
+    /// It overwrites: leases alone protect.
+    Overwrites,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
