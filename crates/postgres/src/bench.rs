@@ -66,6 +66,11 @@ impl Bench {
     pub(crate) fn torture(&self, database: &str) {
         self.torture_of_owner(database);
         self.run_fixture("postgres", database, "torture_superuser.sql");
+        for (major, name) in [(17, "torture_17.sql"), (18, "torture_18.sql")] {
+            if self.cluster.major() >= major {
+                self.run_fixture("postgres", database, name);
+            }
+        }
     }
 
     pub(crate) fn torture_of_owner(&self, database: &str) {
