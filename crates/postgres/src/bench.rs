@@ -30,6 +30,25 @@ pub(crate) fn fixture_text(name: &str) -> String {
     std::fs::read_to_string(fixture(name)).unwrap()
 }
 
+/// Of so many places that a run can die at: all where everything is to be tried, else a few, chosen by
+/// a seed that is printed and can be given again.
+pub(crate) fn places_to_try(places: u64, few: usize) -> Vec<u64> {
+    if std::env::var_os("BACKSTAY_TEST_FULL").is_some() {
+        return (0..places).collect();
+    }
+    let given = std::env::var("BACKSTAY_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let mut state: u64 = given.unwrap_or_else(|| u64::from(Utc::now().timestamp_subsec_micros()));
+    println!("places chosen by BACKSTAY_TEST_SEED={state}");
+    let mut left: Vec<u64> = (0..places).collect();
+    let mut chosen = Vec::new();
+    while chosen.len() < few && !left.is_empty() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        chosen.push(left.swap_remove((state >> 33) as usize % left.len()));
+    }
+    chosen.sort_unstable();
+    chosen
+}
+
 impl Bench {
     pub(crate) async fn start() -> Option<Self> {
         Some(Self::on(PrivateCluster::start()?).await)

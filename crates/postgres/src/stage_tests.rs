@@ -1,7 +1,7 @@
 use backstay_part::{Part, Standing};
 
 use super::*;
-use crate::bench::Bench;
+use crate::bench::{Bench, places_to_try};
 use crate::fuse::Fuse;
 
 /// The databases of the cluster that are not the server's own.
@@ -120,7 +120,7 @@ async fn staging_that_dies_anywhere_is_begun_again_or_cleared_away() {
     part.abandon(&bench.context, &bench.context.run, None).await.unwrap();
     assert_eq!(databases(&bench), ["shop"]);
     assert!(places > 15, "{places}");
-    for place in (0..places).step_by(3) {
+    for place in places_to_try(places, 4) {
         let (died, _) = Fuse::lit(place, part.stage(&bench.context, &recorded)).await;
         assert!(died.is_err(), "{place}");
         assert_eq!(part.standing(&bench.context, &token).await.unwrap(), Standing::NotSwitched);

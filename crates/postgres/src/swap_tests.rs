@@ -9,6 +9,7 @@ use backstay_run::Interrupt;
 use backstay_testkit::PrivateCluster;
 
 use super::*;
+use crate::bench::places_to_try;
 use crate::fuse::Fuse;
 use crate::session::connect_plainly;
 use crate::{Database, LocalTools, Options, Settings, Surroundings};
@@ -183,7 +184,7 @@ async fn a_run_that_dies_at_any_statement_can_be_ended_in_either_direction() {
     let (done, places_back) = Fuse::counted(ground.part.revert(&context, &token)).await;
     done.unwrap();
     assert!(places > 12 && places_back > 12, "{places} {places_back}");
-    for place in 0..places.max(places_back) {
+    for place in places_to_try(places.max(places_back), 8) {
         for begins_forward in [true, false] {
             let ends_forward = begins_forward == (place % 2 == 0);
             if begins_forward {
