@@ -21,8 +21,8 @@ use crate::catalog::{database, partitions, roles, sequences};
 use crate::schema::SchemaDump;
 use crate::session::connect;
 use crate::{
-    DatabaseFacts, Error, MatviewFacts, ServerFacts, ServerPart, Session, Settings, TableFacts, fingerprint, history,
-    schema,
+    DatabaseFacts, Error, MatviewFacts, Moment, ServerFacts, ServerPart, Session, Settings, TableFacts, fingerprint,
+    history, loss, schema,
 };
 
 const PIECE_BYTES: usize = 256 << 10;
@@ -108,6 +108,8 @@ impl OneDatabase<'_> {
         let mut session = connect(&self.source.settings, "capture").await?;
         describe_server(&mut session, server).await?;
         let major = session.major();
+        // Before the snapshot: see there.
+        let counters = loss::read_counters(&mut session).await?;
         let Frozen { mut session, relations, moment, snapshot } =
             freeze::freeze(session, self.part.options(), self.context).await?;
 
@@ -115,7 +117,7 @@ impl OneDatabase<'_> {
         let sequences = sequences::read(&mut session).await?;
         let mut facts = database::read(&mut session, label).await?;
         facts.sequences = sequences;
-        facts.moment = moment;
+        facts.moment = Moment { counters, ..moment };
         facts.not_covered = self.not_covered(&mut session, &relations).await?;
         facts.matviews = relations.iter().filter(|relation| relation.kind == "m").map(matview).collect();
         facts.roles = roles::needed(&mut session).await?;

@@ -81,6 +81,32 @@ pub struct Moment {
     pub snapshot: String,
     /// Where the write-ahead log stood, or had been replayed to.
     pub lsn: Option<String>,
+    /// What the server had counted just before; nothing where it does not count.
+    pub counters: Option<WriteCounters>,
+}
+
+/// The server's counters of rows written: what they have grown by later was written since.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WriteCounters {
+    /// The database's oid.
+    pub database: i64,
+    /// When counters were reset, as the server says it. Another text means that they begin anew.
+    pub resets: String,
+    pub tables: Vec<TableCounters>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TableCounters {
+    pub schema: String,
+    pub name: String,
+    pub oid: i64,
+    /// The file it lies in: another one after it was truncated or rewritten.
+    pub filenode: i64,
+    pub inserted: i64,
+    pub updated: i64,
+    pub deleted: i64,
 }
 
 /// A parameter set for the database, or for one role in it.

@@ -30,10 +30,11 @@ mod tools;
 pub use error::Error;
 pub use facts::{
     DatabaseFacts, ExtensionFacts, Extent, LargeObjectFacts, MatviewFacts, MigrationHead, Moment, ObjectFacts,
-    RangeFacts, RoleFacts, RowsOf, SequenceFacts, ServerFacts, SettingFacts, TableFacts,
+    RangeFacts, RoleFacts, RowsOf, SequenceFacts, ServerFacts, SettingFacts, TableCounters, TableFacts, WriteCounters,
 };
 pub use fingerprint::{Fingerprint, RowSum};
 pub use history::heads as migration_heads;
+pub use loss::{RescueReport, RescuedTable};
 pub use names::{identifier, literal, qualified};
 pub use server_part::{Database, Options, ServerPart};
 pub use session::{Session, connect, connect_plainly};

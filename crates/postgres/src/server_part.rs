@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use backstay_part::{Captured, Part, Proof, Recorded, Standing, Token};
 use backstay_repository::SnapshotWriter;
 use backstay_run::Context;
 
-use crate::{Error, Leftover, Settings, Tools, capture, loss, preflight, prove, settle, stage, swap};
+use crate::{Error, Leftover, RescueReport, Settings, Tools, capture, loss, preflight, prove, settle, stage, swap};
 
 /// All configured databases of one server: they are captured one by one and swapped in one transaction.
 #[derive(Clone)]
@@ -84,6 +85,12 @@ impl ServerPart {
         let leftovers = swap::leftovers(&mut session).await?;
         session.close().await;
         Ok(leftovers)
+    }
+
+    /// Writes the rows that only the kept databases have, inserted or changed there, as COPY files
+    /// into `folder`, which is made for its owner alone, with a script that loads them and a README.
+    pub async fn rescue(&self, context: &Context, activated: &Token, folder: &Path) -> Result<RescueReport, Error> {
+        loss::rescue(self, context, activated, folder).await
     }
 
     fn explain<T>(&self, action: &'static str, result: Result<T, Error>) -> Result<T, backstay_part::Error> {

@@ -102,7 +102,7 @@ async fn export(session: &mut Session) -> Result<(Moment, String), Error> {
                     else pg_catalog.pg_current_wal_insert_lsn() end::pg_catalog.text,
                pg_catalog.pg_export_snapshot()";
     let (at, visible, lsn, snapshot) = session.row("export the snapshot", sql).await?;
-    Ok((Moment { at, snapshot: visible, lsn }, snapshot))
+    Ok((Moment { at, snapshot: visible, lsn, counters: None }, snapshot))
 }
 
 /// What came, went or changed its name or columns since it was listed.

@@ -1,11 +1,11 @@
-use backstay_model::{Difference, PartKind, PartPlan};
+use backstay_model::{Difference, Loss, PartKind, PartPlan};
 use backstay_part::{Part, Recorded};
 use backstay_run::Context;
 use serde_json::json;
 
 use super::refusals::lacking;
 use crate::swap::{Entry, connect_outside, look_up, renaming_refusals, standbys};
-use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Session};
+use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Session, loss};
 
 /// What taking these databases back would do, from the catalogs alone.
 pub(crate) async fn plan(part: &ServerPart, _context: &Context, recorded: &Recorded) -> Result<PartPlan, Error> {
@@ -16,12 +16,11 @@ pub(crate) async fn plan(part: &ServerPart, _context: &Context, recorded: &Recor
     let mut plan = PartPlan::new(part.name().clone(), PartKind::Database, json!({}));
     plan.refusals = lacking(&mut outside, &facts).await?;
     plan.refusals.extend(renaming_refusals(&mut outside, &live).await?);
-    plan.warnings
-        .push("how many rows were written since the snapshot is not known; what is live now is kept".to_owned());
     if standbys(&mut outside).await? > 0 {
         plan.warnings.push("sessions on standbys outlive the switch and go on reading what was live before".to_owned());
     }
     let mut basis = serde_json::Map::new();
+    let mut written = Some(Loss::default());
     for database in &facts.databases {
         let Some(configured) = part.database(&database.label) else {
             plan.refusals.push(format!("the configuration has no database {}", database.label));
@@ -32,7 +31,17 @@ pub(crate) async fn plan(part: &ServerPart, _context: &Context, recorded: &Recor
         plan.steps.push(format!("build {} beside {name}, prove it, then rename both", database.label));
         plan.not_covered.extend(database.not_covered.iter().map(|what| format!("{name}: {what}")));
         let state = match entry {
-            Some(entry) => Live::read(part, configured, entry).await?,
+            Some(entry) => {
+                let since = written_since(configured, database).await?;
+                match since {
+                    Ok(loss) => written = written.map(|written| together(written, loss)),
+                    Err(why) => {
+                        plan.warnings.push(format!("how many rows of {name} were written since is not known: {why}"));
+                        written = None;
+                    }
+                }
+                Live::read(part, configured, entry).await?
+            }
             None => {
                 plan.warnings.push(format!("there is no database {name}: it is made anew"));
                 Live::default()
@@ -42,10 +51,25 @@ pub(crate) async fn plan(part: &ServerPart, _context: &Context, recorded: &Recor
         plan.must_go_back.extend(state.must_go_back(database, name));
         basis.insert(database.label.clone(), state.basis(database));
     }
+    plan.loss = written;
     plan.basis = serde_json::Value::Object(basis);
     plan.bytes_needed = Some(facts.databases.iter().map(|database| database.bytes).sum());
     outside.close().await;
     Ok(plan)
+}
+
+/// What was written to the live database since, or why that is not known.
+async fn written_since(configured: &crate::Database, recorded: &DatabaseFacts) -> Result<Result<Loss, String>, Error> {
+    let mut session = crate::connect(&configured.settings, "plan").await?;
+    let since = loss::estimate(&mut session, recorded, &configured.exclude_rows).await?;
+    session.close().await;
+    Ok(since)
+}
+
+fn together(mut sum: Loss, loss: Loss) -> Loss {
+    sum.tables.extend(loss.tables);
+    sum.caveats.extend(loss.caveats);
+    sum
 }
 
 /// What is live now, as far as it concerns a plan.
