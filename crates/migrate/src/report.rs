@@ -49,7 +49,7 @@ impl Display for Rehearsal {
             None => {}
             Some(WayBack::Reversible) => writeln!(f, "the way back: reversible, schema and rows came back")?,
             Some(WayBack::Lossy { tables }) => {
-                writeln!(f, "the way back: lossy, rows of {} did not come back", tables.join(", "))?
+                writeln!(f, "the way back: lossy, rows of {} did not come back", tables.join(", "))?;
             }
             Some(WayBack::Not { why }) => writeln!(f, "the way back: there is none: {why}")?,
         }

@@ -139,7 +139,11 @@ impl Schema {
             match other.objects.get(object) {
                 Some(after) if after == before => {}
                 after => {
-                    changes.push(Change { object: object.clone(), before: Some(before.clone()), after: after.cloned() })
+                    changes.push(Change {
+                        object: object.clone(),
+                        before: Some(before.clone()),
+                        after: after.cloned(),
+                    });
                 }
             }
         }
