@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use backstay_config::Span;
 use backstay_model::{Outcome, RunRecord};
 use backstay_restore::history;
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ pub async fn run(surroundings: &Surroundings, arguments: History) -> Result<Repo
     if runs.is_empty() {
         return Ok(Report::seen("Nothing was run yet.").field("runs", json));
     }
-    let target = release.project.settings.guard.recovery_target.map(|span| span.duration());
+    let target = release.project.settings.guard.recovery_target.map(Span::duration);
     let rows = runs.iter().map(|run| row(run, target)).collect();
     Ok(Report::seen(table(&["run", "command", "outcome", "took", "snapshot", "remark"], rows)).field("runs", json))
 }

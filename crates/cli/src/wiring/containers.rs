@@ -6,6 +6,7 @@ use crate::report::Failure;
 use crate::surroundings::Surroundings;
 
 /// The Compose project that the settings name, or why it cannot be reached from here.
+#[expect(clippy::large_enum_variant, reason = "a run has one of it, and it is never moved about")]
 pub enum Containers {
     NotConfigured,
     Reached(Compose),

@@ -1,6 +1,7 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use backstay_config::{HeaderValue, Health, Probe as Settings};
+use backstay_config::{HeaderValue, Health, Probe as Settings, Span};
 use backstay_health::{ContainerAsk, DatabaseAsk, Expectation, Kind, Probe, Rule};
 use std::sync::Arc;
 
@@ -64,16 +65,7 @@ async fn kind(project: &Project, containers: &Containers, health: &Health) -> Re
     let references = project.references();
     Ok(match &health.probe {
         Settings::Http { url, statuses, contains, json, headers } => {
-            let mut sent = Vec::new();
-            for (name, value) in headers {
-                let value = match value {
-                    HeaderValue::Plain(text) => text.clone(),
-                    HeaderValue::Reference(reference) => {
-                        reference.resolve(&format!("{key}.headers.{name}"), references.get())?.to_string()
-                    }
-                };
-                sent.push((name.clone(), value));
-            }
+            let sent = resolved(project, &key, headers)?;
             let expect = Expectation {
                 status: statuses.clone(),
                 contains: contains.clone(),
@@ -81,7 +73,7 @@ async fn kind(project: &Project, containers: &Containers, health: &Health) -> Re
                     .iter()
                     .map(|(path, value)| (format!("/{}", path.replace('.', "/")), value.clone()))
                     .collect(),
-                latency_max: health.latency.map(|span| span.duration()),
+                latency_max: health.latency.map(Span::duration),
             };
             Kind::Http { url: url.clone(), headers: sent, expect }
         }
@@ -94,11 +86,7 @@ async fn kind(project: &Project, containers: &Containers, health: &Health) -> Re
                     format!("`{key}` names the database `{database}`, which is not configured"),
                 )
             })?;
-            Kind::Asked(Arc::new(DatabaseAsk {
-                settings,
-                query: query.clone(),
-                lag_max: max_lag.map(|span| span.duration()),
-            }))
+            Kind::Asked(Arc::new(DatabaseAsk { settings, query: query.clone(), lag_max: max_lag.map(Span::duration) }))
         }
         Settings::Redis { address, password } => {
             let url = address.resolve(&format!("{key}.redis"), references.get())?;
@@ -130,6 +118,26 @@ async fn kind(project: &Project, containers: &Containers, health: &Health) -> Re
             project.surroundings.clock.now(),
         ))),
     })
+}
+
+/// Headers as they are sent; secret ones are read now.
+fn resolved(
+    project: &Project,
+    key: &str,
+    headers: &BTreeMap<String, HeaderValue>,
+) -> Result<Vec<(String, String)>, Failure> {
+    let references = project.references();
+    let mut sent = Vec::new();
+    for (name, value) in headers {
+        let value = match value {
+            HeaderValue::Plain(text) => text.clone(),
+            HeaderValue::Reference(reference) => {
+                reference.resolve(&format!("{key}.headers.{name}"), references.get())?.to_string()
+            }
+        };
+        sent.push((name.clone(), value));
+    }
+    Ok(sent)
 }
 
 fn reached<'a>(containers: &'a Containers, key: &str) -> Result<&'a backstay_compose::Project, Failure> {
