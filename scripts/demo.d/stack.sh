@@ -32,6 +32,8 @@ http = \"$address/health\"
 [guard]
 settle_window = \"5s\""
     deploy_script
+    # The containers that anchor images carry the project's name and stand outside of it.
+    undoing+=("docker ps --all --quiet --filter name=^backstay-keep-backstay-demo-$$- | xargs --no-run-if-empty docker rm --force")
     undoing+=("docker compose --project-directory $project -p backstay-demo-$$ down --volumes --timeout 5")
 }
 
