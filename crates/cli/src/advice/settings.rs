@@ -20,6 +20,13 @@ pub fn advice(error: &Error) -> Advice {
         Error::SecretUnreadable { .. } => {
             environment.hint("the file must exist and be readable by the user who runs this")
         }
+        Error::SecretMissing { name, path, .. } => {
+            environment.hint(format!("write {name} into {}, or mend the reference in backstay.toml", path.display()))
+        }
+        Error::SecretTooLarge { .. }
+        | Error::SecretMalformed { .. }
+        | Error::SecretEmpty { .. }
+        | Error::SecretNotText { .. } => environment.hint("mend that file, or the reference in backstay.toml"),
         Error::Syntax { .. } | Error::Invalid { .. } => {
             environment.hint("every key is described in docs/reference/configuration.md")
         }
