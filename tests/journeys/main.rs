@@ -3,4 +3,11 @@
 #![expect(clippy::expect_used, reason = "the whole crate is tests; Clippy knows only the functions marked so")]
 
 mod architecture;
+mod bad_input;
+mod discretion;
+mod ground;
+mod guard;
+mod killed;
+mod migrate;
+mod restore;
 mod tidy;

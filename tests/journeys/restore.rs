@@ -1,0 +1,93 @@
+//! A release is taken back, and that is taken back in turn.
+
+use backstay_testkit::PrivateCluster;
+
+use crate::ground::Ground;
+
+#[test]
+fn a_release_is_taken_back_whole_and_every_step_can_be_undone() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let ground = Ground::new(&cluster, "shop");
+    let good = ground.state();
+
+    let taken = ground.backstay.run(&["snapshot", "--prove", "--json"]).ended(0).json();
+    assert_eq!(taken["command"], "snapshot");
+    assert_eq!(taken["outcome"], "done");
+    assert_eq!(taken["exit"], 0);
+    assert_eq!(taken["changed"], true);
+    assert_eq!(taken["proven"], true);
+    assert!(taken["error"].is_null());
+    let id = taken["snapshot"]["id"].as_str().expect("the snapshot has an id");
+    assert_eq!(ground.state(), good, "a snapshot changed what it recorded");
+    assert!(ground.beside().is_empty(), "a proof left a database behind");
+
+    ground.bad_release();
+    let bad = ground.state();
+    assert_ne!(bad, good);
+
+    let planned = ground.backstay.run(&["restore", id, "--plan", "--json"]).ended(0).json();
+    assert_eq!(planned["changed"], false);
+    assert_eq!(planned["snapshot"]["id"], id);
+    assert!(planned["plan"].is_object());
+    assert_eq!(ground.state(), bad, "a plan changed something");
+    assert!(ground.beside().is_empty(), "a plan left a database behind");
+
+    // Nobody is there to ask, and nobody said yes.
+    let refused = ground.backstay.run(&["restore", "latest", "--json"]).ended(10).json();
+    assert_eq!(refused["outcome"], "refused");
+    assert_eq!(refused["changed"], false);
+    assert_eq!(ground.state(), bad);
+
+    let restored = ground.backstay.run(&["restore", "latest", "--yes", "--json"]).ended(0).json();
+    assert_eq!(restored["command"], "restore");
+    assert_eq!(restored["outcome"], "done");
+    assert_eq!(restored["changed"], true);
+    assert_eq!(restored["snapshot"]["id"], id);
+    assert!(restored["run"].is_string());
+    assert!(restored["error"].is_null());
+    assert_eq!(ground.state(), good, "the restored state is not the recorded one");
+    assert_eq!(ground.beside().len(), 1, "what was replaced is kept");
+
+    let undone = ground.backstay.run(&["undo", "--yes", "--json"]).ended(0).json();
+    assert_eq!(undone["command"], "undo");
+    assert_eq!(undone["undoes"], restored["run"]);
+    assert_eq!(ground.state(), bad, "undo did not bring back what ran before");
+    let _ = ground.backstay.run(&["undo", "--yes"]).ended(0);
+    assert_eq!(ground.state(), good, "undo of undo did not bring back the restored state");
+
+    let settled = ground.backstay.run(&["settle", "--json"]).ended(0).json();
+    assert_eq!(settled["changed"], true);
+    assert!(ground.beside().is_empty(), "settle kept a database");
+    assert_eq!(ground.state(), good, "settle touched what is live");
+    let safety = settled["settled"]["safety"][0].as_str().expect("what was let go is in a safety snapshot").to_owned();
+    assert!(ground.snapshots().contains(&safety));
+    assert_eq!(ground.backstay.run(&["settle", "--json"]).ended(0).json()["changed"], false);
+    // A safety snapshot is not `latest`, and holds all that the bad release had.
+    assert_eq!(ground.backstay.run(&["show", "latest", "--json"]).ended(0).json()["snapshot"]["id"], id);
+    let _ = ground.backstay.run(&["restore", &safety, "--yes"]).ended(0);
+    assert_eq!(ground.state(), bad, "the safety snapshot does not hold what was let go");
+}
+
+#[test]
+fn a_part_is_taken_back_alone_and_a_limit_on_loss_is_kept() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let ground = Ground::new(&cluster, "shop");
+    let id = ground.snapshot();
+    let env = std::fs::read(ground.path(".env")).expect(".env is read");
+    ground.bad_release();
+    let rows = || ground.sql("select count(*) from store.orders");
+
+    // The rows that customers wrote since would go.
+    let refused = ground.backstay.run(&["restore", &id, "--yes", "--max-loss", "3", "--json"]).ended(10).json();
+    assert_eq!(refused["changed"], false);
+    assert_eq!(rows(), "210");
+    assert!(ground.staged().is_empty(), "a refusal left a staged database");
+
+    let _ = ground.backstay.run(&["restore", &id, "--only", "files", "--yes", "--force-schema"]).ended(0);
+    assert_eq!(std::fs::read(ground.path(".env")).expect(".env is read"), env);
+    assert_eq!(rows(), "210");
+    assert!(ground.beside().is_empty());
+
+    let _ = ground.backstay.run(&["restore", &id, "--only", "database", "--yes"]).ended(0);
+    assert_eq!(rows(), "200");
+}
