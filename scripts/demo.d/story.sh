@@ -50,7 +50,7 @@ must_be() { # name-then what
     note "pg_dump and diff: $2"
 }
 
-sql() { PGOPTIONS="-c client_min_messages=warning" "$pg_bin/psql" --no-psqlrc -v ON_ERROR_STOP=1 -Atq "$url" -c "$1"; }
+sql() { "$pg_bin/psql" --no-psqlrc -v ON_ERROR_STOP=1 -Atq "$url" -c "$1"; }
 
 # A customer who reads again and again. Writes "milliseconds ok|no"; the outage is the longest time between two answers
 # with a failure in it.

@@ -164,13 +164,6 @@ fn every_licence_in_the_tree_is_one_that_we_allow() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-#[test]
-fn every_package_comes_from_the_one_registry_or_from_here() {
-    let text = fs::read_to_string(tidy::root().join("Cargo.lock")).expect("Cargo.lock is read");
-    let sources: BTreeSet<_> = text.lines().filter_map(|line| line.strip_prefix("source = ")).collect();
-    assert_eq!(sources, BTreeSet::from(["\"registry+https://github.com/rust-lang/crates.io-index\""]));
-}
-
 /// Evaluates a licence expression; the old `A/B` means `A OR B`.
 fn satisfied(licence: &str, allowed: &BTreeSet<&str>) -> bool {
     let licence = licence.replace(" / ", " OR ").replace('/', " OR ");
