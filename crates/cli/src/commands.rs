@@ -16,6 +16,7 @@ mod pin;
 mod prove;
 mod prune;
 mod recover;
+mod rescue;
 mod restore;
 mod settle;
 mod show;
@@ -73,7 +74,7 @@ pub async fn execute(surroundings: &Surroundings, command: Option<Command>) -> R
         Some(Command::Undo(arguments)) => undo::run(surroundings, arguments).await,
         Some(Command::Recover(arguments)) => recover::run(surroundings, arguments).await,
         Some(Command::Settle(arguments)) => settle::run(surroundings, arguments).await,
-        Some(Command::Rescue(_)) => Err(Failure::usage("not yet")),
+        Some(Command::Rescue(arguments)) => rescue::run(surroundings, arguments).await,
         Some(Command::Prune(arguments)) => prune::run(surroundings, arguments).await,
         Some(Command::Pin(arguments)) => pin::pin(surroundings, arguments).await,
         Some(Command::Unpin(arguments)) => pin::unpin(surroundings, arguments).await,

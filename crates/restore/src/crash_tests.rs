@@ -260,7 +260,7 @@ async fn asked_to_stop_at_every_effect_it_stops_before_the_fence_and_goes_throug
 }
 
 fn is_full() -> bool {
-    std::env::var_os("BACKSTAY_FULL").is_some()
+    std::env::var_os("BACKSTAY_TEST_FULL").is_some()
 }
 
 /// Every how many cells of point times point are tried: all of them take minutes.

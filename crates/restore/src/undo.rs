@@ -112,6 +112,12 @@ fn activate_prefix() -> String {
     "activate ".to_owned()
 }
 
+/// The newest restore or undo that still keeps what it replaced, and with which token each part does.
+pub async fn newest_kept(site: &Site<'_>) -> Result<(RunRecord, Vec<(PartName, Token)>), Error> {
+    let kept = find(site, None).await?;
+    Ok((kept.record, kept.tokens))
+}
+
 async fn find(site: &Site<'_>, which: Option<&RunId>) -> Result<KeptRun, Error> {
     let kept = status::kept_runs(site).await?;
     let found = match which {
