@@ -22,27 +22,7 @@ use crate::{
 };
 
 /// What every container runs: it does what its first argument says.
-const PROGRAM: &str = r#"
-use std::io::Write;
-fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    match arguments.get(1).map_or("stay", String::as_str) {
-        "once" => println!("done"),
-        "fail" => {
-            println!("cannot log in with {}", std::env::var("API_KEY").unwrap_or_default());
-            std::process::exit(3);
-        }
-        "shout" => {
-            let mut bytes: Vec<u8> = Vec::new();
-            for byte in 0..=255u8 { bytes.extend([byte, b'\r', b'\n']); }
-            eprintln!("beside");
-            std::io::stdout().write_all(&bytes).unwrap();
-            std::process::exit(7);
-        }
-        _ => loop { std::thread::sleep(std::time::Duration::from_secs(3600)) },
-    }
-}
-"#;
+const PROGRAM: &str = include_str!("../../../fixtures/container/main.rs");
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 

@@ -52,12 +52,12 @@ impl Project {
         let opened = Repository::open(Arc::clone(&store), &secret, self.repository_options()).await;
         // A recovery phrase stands where a passphrase or a key would: in a pinch nobody should have to know
         // which of the two words to write.
-        match (opened, as_phrase(&secret)) {
-            (Err(Error::WrongKey { .. }), Some(phrase)) => {
-                Ok(Repository::open(store, &phrase, self.repository_options()).await?)
-            }
-            (opened, _) => Ok(opened?),
+        if let (Err(Error::WrongKey { .. }), Some(phrase)) = (&opened, as_phrase(&secret))
+            && let Ok(repository) = Repository::open(store, &phrase, self.repository_options()).await
+        {
+            return Ok(repository);
         }
+        Ok(opened?)
     }
 
     pub fn repository_options(&self) -> Options {
