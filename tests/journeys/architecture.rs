@@ -251,7 +251,14 @@ fn library_sources() -> Vec<PathBuf> {
 
 fn is_a_test(file: &Path) -> bool {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    stem == "tests" || stem.ends_with("_tests") || file.components().any(|part| part.as_os_str() == "tests")
+    let named = stem == "tests" || stem.ends_with("_tests");
+    named || file.components().any(|part| part.as_os_str() == "tests") || is_declared_for_tests(file, &stem)
+}
+
+/// What tests share, such as a bench, is declared beside them: `#[cfg(test)] mod bench;` in `lib.rs`.
+fn is_declared_for_tests(file: &Path, stem: &str) -> bool {
+    let library = fs::read_to_string(file.with_file_name("lib.rs")).unwrap_or_default();
+    library.contains(&format!("#[cfg(test)]\nmod {stem};"))
 }
 
 /// The lines before the tests at the end of a file.
