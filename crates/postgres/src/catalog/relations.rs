@@ -49,12 +49,13 @@ impl FromRow<'_, PgRow> for Relation {
     }
 }
 
+/// The right to a table that is dropped meanwhile is unknown: the lock that is taken next finds it gone.
 const LIST: &str = "
     select c.oid::pg_catalog.int8 as oid, n.nspname::pg_catalog.text as schema, c.relname::pg_catalog.text as name,
            c.relkind::pg_catalog.text as kind, c.relpersistence = 'u' as unlogged, c.relispopulated as populated,
            c.relpages::pg_catalog.int8 * 8192 as heap_bytes, c.relpages::pg_catalog.int8 * 8192 as table_bytes,
-           pg_catalog.has_table_privilege(c.oid, 'SELECT')
-               and pg_catalog.has_schema_privilege(n.oid, 'USAGE') as readable,
+           coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT')
+               and pg_catalog.has_schema_privilege(n.oid, 'USAGE'), true) as readable,
            c.relrowsecurity and pg_catalog.row_security_active(c.oid) as hidden_rows,
            e.extname::pg_catalog.text as extension,
            e.extcondition[pg_catalog.array_position(e.extconfig, c.oid)] as condition,
