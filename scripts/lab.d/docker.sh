@@ -55,6 +55,8 @@ docker_up() {
 start_engine() { # path extra-options...
     local path=$1
     shift
+    # One that was killed leaves it behind, and another process may have its number by now.
+    rm -f "$lab/run/dockerd.pid"
     say "starting dockerd on $docker_socket"
     PATH=$path start_server docker dockerd --host "unix://$docker_socket" --data-root "$lab/docker" \
         --exec-root "$lab/run/docker-exec" --pidfile "$lab/run/dockerd.pid" --ip 127.0.0.1 \
