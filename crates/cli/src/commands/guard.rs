@@ -161,7 +161,6 @@ fn decision(decision: Decision) -> &'static str {
     }
 }
 
-/// Whether a release may be called good: what `history` and pipelines rely on.
 #[cfg(test)]
 mod tests {
     use backstay_part::Condition;
