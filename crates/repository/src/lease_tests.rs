@@ -152,6 +152,16 @@ async fn writers_side_by_side_never_reserve_the_same_id() {
 }
 
 #[tokio::test]
+async fn whoever_writes_alone_gets_the_present_second_as_id() {
+    let (_, clock, repository) = fresh().await;
+    for round in 0..20 {
+        clock.advance(Duration::from_secs(3600));
+        let taken = trial::snapshot(&repository, &clock, &[("rows", vec![round])]).await.unwrap();
+        assert_eq!(taken.id.moment(), backstay_model::Clock::now(&clock));
+    }
+}
+
+#[tokio::test]
 async fn a_lease_to_read_does_not_allow_to_write() {
     let (_, clock, repository) = fresh().await;
     let lease = repository.lease(LeasePurpose::Read, &run(&clock), Duration::ZERO, &Silent).await.unwrap();

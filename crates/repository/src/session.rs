@@ -241,12 +241,12 @@ impl Repository {
         let newest = keys.iter().filter_map(|key| names::snapshot_of(key)).map(|(_, id)| id).max();
         let mut taken: Vec<SnapshotId> = newest.into_iter().collect();
         taken.extend(self.reserved_by_others(lease, environment).await?);
-        for _ in 0..RESERVATIONS_MAX {
+        for collisions in 0..RESERVATIONS_MAX {
             let now = SnapshotId::at(self.clock().now());
             let next = taken.iter().max().map(SnapshotId::successor).filter(|next| *next > now);
             let mut id = next.unwrap_or(now);
             // Whoever collided steps aside by chance, or two would collide again.
-            for _ in 0..rand::random::<u32>() % (taken.len() as u32 + 1).min(4) {
+            for _ in 0..rand::random_range(0..=collisions.min(3)) {
                 id = id.successor();
             }
             lease.reserve(environment, &id).await?;
