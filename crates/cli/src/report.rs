@@ -65,6 +65,18 @@ impl Report {
         self
     }
 
+    /// The same result, ending with this failure: what was found is said, and it is not a success.
+    #[must_use]
+    pub fn failing(mut self, failure: Failure) -> Self {
+        self.exit = failure.exit;
+        self.outcome = failure.outcome();
+        if failure.state == State::TakenBack {
+            self.changed = false;
+        }
+        self.error = Some(failure);
+        self
+    }
+
     #[must_use]
     pub fn of_run(mut self, run: &RunId) -> Self {
         self.run = Some(run.clone());

@@ -115,7 +115,7 @@ fn finish(release: &Release, report: Report, done: &Restored) -> Report {
         },
         run: Some(done.run.clone()),
     };
-    Report { exit, outcome: done.outcome, changed: exit != Exit::TakenBack, error: Some(failure), ..report }
+    report.failing(failure)
 }
 
 /// What was brought back stays where its health is not known or was to be kept, and it is not called a success.
@@ -130,7 +130,8 @@ fn unless_unhealthy(report: Report, done: &Restored) -> Report {
             .of_run(&done.run)
             .hint("`backstay health` looks again; `backstay undo` puts back what ran before");
             failure.state = State::Changed(done.state.clone());
-            Report { exit: failure.exit, error: Some(failure), ..report }
+            // It is done all the same: the exit code says that it is not well.
+            Report { outcome: done.outcome, ..report.failing(failure) }
         }
     }
 }
@@ -147,9 +148,7 @@ pub fn recovered(release: &Release, recovered: &Recovered) -> Report {
     let report =
         Report::changed(text).of_run(&recovered.run).field("ending", recovered.ending).field("state", &recovered.state);
     if recovered.ending == Ending::Undecided {
-        let failure = stuck(&recovered.state).of_run(&recovered.run);
-        let failed: Report = failure.into();
-        return Report { exit: failed.exit, outcome: failed.outcome, error: failed.error, ..report };
+        return report.failing(stuck(&recovered.state).of_run(&recovered.run));
     }
     if let Some(done) = &recovered.restored
         && let Some(condition) = &done.condition

@@ -17,7 +17,7 @@ pub use databases::database_settings;
 pub use found::found;
 pub use hooks::Hooks;
 pub use parts::images;
-pub use probes::{found as found_probes, probes};
+pub use probes::probes;
 pub use project::Project;
 pub use release::Release;
 pub use store::{open_store, secret};

@@ -6,7 +6,7 @@ use crate::arguments::Check;
 use crate::chosen;
 use crate::exit::Exit;
 use crate::output::amounts;
-use crate::report::{Failure, Report, State};
+use crate::report::{Failure, Report};
 use crate::surroundings::Surroundings;
 use crate::wiring::{Project, open_store};
 
@@ -65,9 +65,7 @@ fn report(found: &CheckReport, run: Option<&RunId>) -> Report {
         format!("{} damaged", amounts::counted(found.damage.len() as u64, "stored thing is", "stored things are")),
     );
     failure.what.extend(found.damage.iter().map(ToString::to_string));
-    failure.state = State::NothingChanged;
     let failure = failure
         .hint("`backstay list` shows which snapshots are still good; the next snapshot stores the damaged bytes again");
-    let failed: Report = failure.into();
-    Report { exit: failed.exit, outcome: failed.outcome, error: failed.error, ..report }
+    report.failing(failure)
 }

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use backstay_model::{Examination, Finding, Severity};
 use backstay_part::{Part, Recorded};
+use backstay_repository::Entry;
 use backstay_restore::in_the_way;
 use backstay_snapshot::preflight;
 
@@ -24,8 +25,9 @@ pub async fn run(surroundings: &Surroundings) -> Result<Report, Failure> {
     }
     findings
         .extend(release.not_covered.iter().map(|what| Finding::new(Severity::Warning, "not covered", what.clone())));
-    findings.extend(ages(&release).await?);
-    findings.extend(images(&release).await?);
+    let entries = release.repository.list(Some(&release.context.environment)).await?;
+    findings.extend(ages(&release, &entries));
+    findings.extend(images(&release, &entries).await?);
     // What keeps it from looking, such as a server out of reach, is a finding already.
     findings.extend(leftovers(&release).await.unwrap_or_default());
     for run in in_the_way(&release.site()).await? {
@@ -36,8 +38,7 @@ pub async fn run(surroundings: &Surroundings) -> Result<Report, Failure> {
 }
 
 /// How old the last snapshot and the last proof are.
-async fn ages(release: &Release) -> Result<Vec<Finding>, Failure> {
-    let entries = release.repository.list(Some(&release.context.environment)).await?;
+fn ages(release: &Release, entries: &[Entry]) -> [Finding; 2] {
     let limit = release.project.settings.snapshot.stale_after.duration();
     let now = release.context.clock.now();
     let judged = |subject: &str, at: Option<chrono::DateTime<chrono::Utc>>, hint: &str| match at {
@@ -56,17 +57,16 @@ async fn ages(release: &Release) -> Result<Vec<Finding>, Failure> {
         .filter(|verdict| verdict.examination == Examination::Prove && verdict.judgement.is_good())
         .map(|verdict| verdict.at)
         .max();
-    Ok(vec![
+    [
         judged("last snapshot", taken, "`backstay snapshot` takes one"),
         judged("last proof", proven, "`backstay prove` makes one"),
-    ])
+    ]
 }
 
 /// Whether the images of the newest snapshots could be brought back now, and from where.
-async fn images(release: &Release) -> Result<Vec<Finding>, Failure> {
+async fn images(release: &Release, entries: &[Entry]) -> Result<Vec<Finding>, Failure> {
     let Some(images) = &release.images else { return Ok(Vec::new()) };
     let mut findings = Vec::new();
-    let entries = release.repository.list(Some(&release.context.environment)).await?;
     for entry in entries.iter().take(SNAPSHOTS_LOOKED_AT) {
         let Some(record) = entry.manifest.part(images.name()) else { continue };
         let recorded = Recorded::open(&release.repository, record).await?;

@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::report::{Failure, Report, State};
 use crate::restored;
 use crate::surroundings::Surroundings;
-use crate::wiring::{Release, found_probes, probes};
+use crate::wiring::{Release, probes};
 
 pub async fn run(surroundings: &Surroundings, arguments: Guard) -> Result<Report, Failure> {
     let release = Release::open(surroundings).await?;
@@ -21,10 +21,7 @@ pub async fn run(surroundings: &Surroundings, arguments: Guard) -> Result<Report
 
 async fn deploy(release: &Release, arguments: Guard) -> Result<Deploy, Failure> {
     let settings = &release.project.settings;
-    let (mut probes, mut rule) = probes(&release.project, &release.containers).await?;
-    if probes.is_empty() {
-        probes = found_probes(&release.project, &release.containers).await?;
-    }
+    let (probes, mut rule) = probes(&release.project, &release.containers).await?;
     rule.settle = settings.guard.settle_window.duration();
     rule.timeout = rule.timeout.max(rule.settle * 3);
     Ok(Deploy {
@@ -77,7 +74,7 @@ fn report(release: &Release, guarded: &Guarded) -> Report {
         .field("rows_written", guarded.rows_written)
         .field("condition", &guarded.condition);
     match failure(guarded) {
-        Some(failure) => Report { exit: failure.exit, outcome: guarded.outcome, error: Some(failure), ..report },
+        Some(failure) => report.failing(failure),
         None => report,
     }
 }

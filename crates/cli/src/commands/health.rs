@@ -11,19 +11,21 @@ use crate::output::{amounts, table};
 use crate::report::{Failure, Report};
 use crate::secret_file::cannot;
 use crate::surroundings::Surroundings;
-use crate::wiring::{Containers, Project, found_probes, probes};
+use crate::wiring::{Containers, Project, probes};
 
 pub async fn run(surroundings: &Surroundings, arguments: Health) -> Result<Report, Failure> {
     let project = Project::find(surroundings)?;
     let containers = Containers::reach(&project).await;
     let (mut probes, rule) = probes(&project, &containers).await?;
-    if probes.is_empty() {
-        probes = found_probes(&project, &containers).await?;
-    }
     if let Some(service) = &arguments.service {
+        let names: BTreeSet<String> =
+            probes.iter().flat_map(|probe| [Some(probe.name.clone()), probe.service.clone()]).flatten().collect();
         probes.retain(|probe| probe.service.as_ref() == Some(service) || probe.name == *service);
         if probes.is_empty() {
-            return Err(Failure::usage(format!("no probe looks at `{service}`")));
+            let names = names.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(
+                Failure::usage(format!("no probe looks at `{service}`")).hint(format!("the probes look at: {names}"))
+            );
         }
     }
     if probes.is_empty() {
@@ -51,10 +53,9 @@ fn report(verdict: &Verdict) -> Report {
         Condition::Undecided { why } => format!("undecided: {why}"),
     };
     let word = if matches!(verdict.condition, Condition::Undecided { .. }) { "undecided" } else { "unhealthy" };
-    let failed: Report =
-        Failure::new(Exit::Unhealthy, what).hint("`backstay restore before-deploy --plan` shows the way back").into();
-    let report = report.field("condition", word);
-    Report { exit: failed.exit, outcome: failed.outcome, error: failed.error, ..report }
+    let failure =
+        Failure::new(Exit::Unhealthy, what).hint("`backstay restore before-deploy --plan` shows the way back");
+    report.field("condition", word).failing(failure)
 }
 
 fn word(standing: Standing) -> &'static str {

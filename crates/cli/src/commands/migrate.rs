@@ -35,8 +35,7 @@ pub async fn run(surroundings: &Surroundings, which: Migrate) -> Result<Report, 
             if plan.faults.is_empty() {
                 return Ok(report);
             }
-            let refused: Report = Failure::from(backstay_migrate::Error::Faults { faults: plan.faults.clone() }).into();
-            Ok(Report { exit: refused.exit, outcome: refused.outcome, error: refused.error, ..report })
+            Ok(report.failing(backstay_migrate::Error::Faults { faults: plan.faults.clone() }.into()))
         }
         Migrate::Run(arguments) => up(surroundings, arguments).await,
         Migrate::Down(arguments) => back(surroundings, arguments).await,

@@ -68,7 +68,7 @@ pub fn unproven(report: Report, proven: &Proven) -> Report {
     failure.what.extend(findings);
     failure.state = State::Changed("the snapshot is kept and marked; what runs was not touched".to_owned());
     let failure = failure.hint("`backstay list` shows the last good one; take another: `backstay snapshot --prove`");
-    Report { exit: Exit::Damaged, outcome: backstay_model::Outcome::Failed, error: Some(failure), ..report }
+    report.failing(failure)
 }
 
 async fn stale(release: &Release, age: &str) -> Result<Vec<Entry>, Failure> {

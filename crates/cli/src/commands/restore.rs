@@ -60,6 +60,5 @@ fn planned(plan: &Plan) -> Report {
     if plan.refusals.is_empty() {
         return report;
     }
-    let refused: Report = Failure::from(backstay_restore::Error::Refused { refusals: plan.refusals.clone() }).into();
-    Report { exit: refused.exit, outcome: refused.outcome, error: refused.error, ..report }
+    report.failing(backstay_restore::Error::Refused { refusals: plan.refusals.clone() }.into())
 }

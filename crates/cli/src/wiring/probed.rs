@@ -6,7 +6,7 @@ use backstay_part::{Condition, Error, Token, Workload};
 use backstay_run::Context;
 
 use super::hooks::Hooks;
-use super::probes::probes;
+use super::probes::configured;
 use super::{Containers, Project};
 use crate::report::Failure;
 
@@ -21,7 +21,7 @@ pub struct Probed {
 
 impl Probed {
     pub async fn new(workload: Arc<dyn Workload>, project: &Project, containers: &Containers) -> Result<Self, Failure> {
-        let (probes, rule) = probes(project, containers).await?;
+        let (probes, rule) = configured(project, containers).await?;
         Ok(Self { workload, probes, rule, hooks: Hooks::of(project) })
     }
 }

@@ -13,8 +13,15 @@ use crate::report::Failure;
 const DAY: Duration = Duration::from_secs(86_400);
 const RESTARTS_MAX: i64 = 3;
 
-/// Every configured probe. Without any, the services and databases that are there are looked at.
+/// Every configured probe; without any, what can be looked at without being told.
 pub async fn probes(project: &Project, containers: &Containers) -> Result<(Vec<Probe>, Rule), Failure> {
+    let (probes, rule) = configured(project, containers).await?;
+    let probes = if probes.is_empty() { found(project, containers).await? } else { probes };
+    Ok((probes, rule))
+}
+
+/// Every configured probe, and how patient they want to be asked.
+pub async fn configured(project: &Project, containers: &Containers) -> Result<(Vec<Probe>, Rule), Failure> {
     let configured = &project.settings.health;
     let mut probes = Vec::new();
     for health in configured {
@@ -36,8 +43,8 @@ pub async fn probes(project: &Project, containers: &Containers) -> Result<(Vec<P
     Ok((probes, rule))
 }
 
-/// What can be looked at without being told: each service's containers and each database.
-pub async fn found(project: &Project, containers: &Containers) -> Result<Vec<Probe>, Failure> {
+/// Each service's containers and each database.
+async fn found(project: &Project, containers: &Containers) -> Result<Vec<Probe>, Failure> {
     let timeout = Duration::from_secs(10);
     let mut probes = Vec::new();
     if let Containers::Reached(compose) = containers {

@@ -111,6 +111,5 @@ pub async fn after_failure(
     if done.outcome != Outcome::Done {
         return Ok(report);
     }
-    let failure = Failure { exit: Exit::TakenBack, state: State::TakenBack, ..failure };
-    Ok(Report { exit: Exit::TakenBack, outcome: Outcome::TakenBack, error: Some(failure), ..report })
+    Ok(report.failing(Failure { exit: Exit::TakenBack, state: State::TakenBack, ..failure }))
 }
