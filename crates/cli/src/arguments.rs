@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 ///
 /// Without a command: what runs, what a rollback would lose, and what to do next.
 #[derive(Debug, Parser)]
-#[command(name = "backstay", version, max_term_width = 100, disable_help_subcommand = true, after_help = EXAMPLES)]
+#[command(name = "backstay", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(flatten)]
     pub everywhere: Everywhere,

@@ -19,13 +19,33 @@ pub async fn entry(project: &Project, repository: &Repository, wanted: &str) -> 
         "before-deploy" => entries.iter().find(|entry| entry.manifest.purpose == Purpose::BeforeDeploy),
         id => {
             let id: SnapshotId = id.parse().map_err(|error| {
-                Failure::usage(format!("{error}, `latest` or `before-deploy`"))
-                    .hint("`backstay list` shows the snapshots")
+                let failure = Failure::usage(format!("{error}, `latest` or `before-deploy`"));
+                failure.hint(meant(id, &entries).unwrap_or_else(|| SEE_LIST.to_owned()))
             })?;
             entries.iter().find(|entry| entry.manifest.id == id)
         }
     };
     found.cloned().ok_or_else(|| missing(wanted, &entries, environment.as_str()))
+}
+
+const SEE_LIST: &str = "`backstay list` shows the snapshots";
+const SLIPS_MAX: usize = 3;
+
+/// What a word that is no id was probably meant to be: another word, or a time that was written otherwise.
+fn meant(typed: &str, entries: &[Entry]) -> Option<String> {
+    let slips = |word: &&&str| strsim::damerau_levenshtein(&typed.to_lowercase().replace('_', "-"), word);
+    let word = ["latest", "before-deploy"].iter().min_by_key(slips).filter(|word| slips(word) <= SLIPS_MAX);
+    if let Some(word) = word {
+        return Some(format!("did you mean `{word}`?"));
+    }
+    let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+    let typed = digits(typed);
+    let near = entries.iter().find(|entry| {
+        let id = digits(entry.manifest.id.as_str());
+        typed.len() >= "20251022".len() && (id.starts_with(&typed) || typed.starts_with(&id))
+    })?;
+    let manifest = &near.manifest;
+    Some(format!("did you mean {}, taken {}?", manifest.id, amounts::local(manifest.taken_at)))
 }
 
 fn missing(wanted: &str, entries: &[Entry], environment: &str) -> Failure {
@@ -36,7 +56,7 @@ fn missing(wanted: &str, entries: &[Entry], environment: &str) -> Failure {
             let manifest = &entry.manifest;
             failure.hint(format!("the nearest is {}, taken {}", manifest.id, amounts::local(manifest.taken_at)))
         }
-        Some(_) => failure.hint("`backstay list` shows the snapshots"),
+        Some(_) => failure.hint(SEE_LIST),
         None => failure.hint("`backstay snapshot` takes the first one"),
     }
 }

@@ -52,7 +52,7 @@ pub fn name(command: Option<&Command>) -> &'static str {
         Some(Command::Health(_)) => "health",
         Some(Command::Guard(_)) => "guard",
         Some(Command::History(_)) => "history",
-        Some(Command::Key(_)) => "key",
+        Some(Command::Key(which)) => key::name(which),
         Some(Command::Completions { .. }) => "completions",
         Some(Command::Man { .. }) => "man",
     }

@@ -16,8 +16,11 @@ mod report;
 mod restored;
 mod secret_file;
 mod surroundings;
+mod usage;
 mod wiring;
 
+use std::env;
+use std::ffi::OsString;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
@@ -26,18 +29,15 @@ use clap::error::ErrorKind;
 
 use crate::arguments::{Arguments, Command};
 use crate::exit::Exit;
+use crate::output::Printer;
 use crate::report::{Failure, Report, State};
 use crate::surroundings::Surroundings;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let words: Vec<OsString> = env::args_os().collect();
+    let arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // A broken pipe while printing help is nothing to report.
-            let _ = error.print();
-            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if asked { Exit::Done } else { Exit::Usage }.into();
-        }
+        Err(error) => return not_understood(&error, &words),
     };
     let surroundings = Surroundings::read(arguments.everywhere.clone());
     let printer = surroundings.printer;
@@ -46,6 +46,19 @@ fn main() -> ExitCode {
     let ended = panic::catch_unwind(AssertUnwindSafe(|| run(&surroundings, arguments.command)));
     let report = ended.unwrap_or_else(|_| bug());
     printer.print(name, &report);
+    report.exit.into()
+}
+
+/// Help and the version that were asked for, or what is wrong with the command line.
+fn not_understood(error: &clap::Error, words: &[OsString]) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A broken pipe while printing help is nothing to report.
+        let _ = error.print();
+        return Exit::Done.into();
+    }
+    let report: Report = usage::failure(error, words).into();
+    let name = usage::command(words);
+    Printer::plain(usage::wants_json(words)).print(if name.is_empty() { "unknown" } else { &name }, &report);
     report.exit.into()
 }
 

@@ -12,6 +12,14 @@ use crate::secret_file::{self, cannot};
 use crate::surroundings::Surroundings;
 use crate::wiring::Project;
 
+pub fn name(which: &Key) -> &'static str {
+    match which {
+        Key::List => "key list",
+        Key::Add { .. } => "key add",
+        Key::Remove { .. } => "key remove",
+    }
+}
+
 pub async fn run(surroundings: &Surroundings, which: Key) -> Result<Report, Failure> {
     let project = Project::find(surroundings)?;
     let repository = project.repository().await?;

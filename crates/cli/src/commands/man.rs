@@ -12,6 +12,6 @@ pub fn run(folder: &Path) -> Result<Report, Failure> {
         Failure::new(Exit::Environment, format!("cannot write into {}: {error}", folder.display()))
     };
     fs::create_dir_all(folder).map_err(failed)?;
-    clap_mangen::generate_to(Arguments::command(), folder).map_err(failed)?;
+    clap_mangen::generate_to(Arguments::command().disable_help_subcommand(true), folder).map_err(failed)?;
     Ok(Report::changed(format!("The manual pages are in {}.", folder.display())))
 }

@@ -21,6 +21,11 @@ impl Printer {
         Self { json: everywhere.json, quiet: everywhere.quiet, colour }
     }
 
+    /// Before the command line is understood.
+    pub fn plain(json: bool) -> Self {
+        Self { json, quiet: false, colour: false }
+    }
+
     /// Data goes to standard output, everything else to standard error.
     pub fn print(self, command: &str, report: &Report) {
         let text = if self.json { report.json(command).to_string() } else { report.text.clone() };
