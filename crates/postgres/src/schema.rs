@@ -40,6 +40,7 @@ pub(crate) async fn dump(
         arguments,
         jobs: 1,
         options: String::new(),
+        list: None,
         input: None,
         output: Some(archive.path()),
     };
@@ -58,6 +59,7 @@ pub(crate) async fn objects_of(tools: &dyn Tools, major: u32, archive: &Path) ->
         arguments: vec!["--file=-".to_owned()],
         jobs: 1,
         options: String::new(),
+        list: None,
         input: Some(archive),
         output: Some(text.path()),
     };

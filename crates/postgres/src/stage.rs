@@ -14,7 +14,7 @@ use backstay_run::Context;
 
 pub(crate) use plan::plan;
 
-use self::archive::Archive;
+use self::archive::{Archive, Stretch};
 use crate::session::connect;
 use crate::statement::change;
 use crate::swap::{
@@ -133,12 +133,14 @@ impl Build<'_> {
         self.mark(outside, State::Building).await?;
         let settings = self.part.server()?.with_database(staged);
         let archive = Archive::fetch(self.recorded, self.facts, server).await?;
-        archive.restore(self.part, &settings, outside.major(), "pre-data").await?;
+        archive.restore(self.part, &settings, outside.major(), Stretch::BeforeRows).await?;
         rows::load_all(self.part, self.context, self.recorded, self.facts, &settings).await?;
         let mut session = connect(&settings, "stage").await?;
         large_objects::load(&mut session, self.recorded, &self.facts.large_objects).await?;
-        archive.restore(self.part, &settings, outside.major(), "post-data").await?;
+        archive.restore(self.part, &settings, outside.major(), Stretch::AfterRows).await?;
+        archive.restore(self.part, &settings, outside.major(), Stretch::Rights).await?;
         finish::finish(&mut session, self.facts).await?;
+        archive.restore(self.part, &settings, outside.major(), Stretch::EventTriggers).await?;
         session.close().await;
         finish::describe(outside, staged, self.facts).await?;
         let close = format!("alter database {} allow_connections false", identifier(staged));

@@ -74,6 +74,8 @@ pub struct ToolCall<'a> {
     pub jobs: usize,
     /// What stands in `PGOPTIONS`: `-c name=value …`.
     pub options: String,
+    /// The entries of the archive that pg_restore is to restore, a line for each.
+    pub list: Option<&'a str>,
     pub input: Option<&'a Path>,
     /// Where its output goes.
     pub output: Option<&'a Path>,
@@ -157,6 +159,9 @@ impl Tools for LocalTools {
         let program = call.tool.program();
         let mut command = Command::new(path);
         command.args(&call.arguments).kill_on_drop(true).stderr(Stdio::piped());
+        // Held until the program has ended.
+        let list = call.list.map(listed).transpose().map_err(|source| Error::Spool { source })?;
+        command.args(list.iter().map(|list| format!("--use-list={}", list.path().display())));
         if call.tool == Tool::PgRestore && call.jobs > 1 {
             command.arg(format!("--jobs={}", call.jobs)).args(call.input).stdin(Stdio::null());
         } else {
@@ -191,6 +196,12 @@ fn opened(path: Option<&Path>, open: impl Fn(&Path) -> std::io::Result<std::fs::
         Some(path) => open(path).map(Stdio::from).map_err(|source| Error::ReadFile { path: path.to_owned(), source }),
         None => Ok(Stdio::null()),
     }
+}
+
+fn listed(entries: &str) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    std::io::Write::write_all(&mut file, entries.as_bytes())?;
+    Ok(file)
 }
 
 /// The lines of a program's complaints. All of it is read, so that the program never waits for a reader.

@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backstay_model::{Event, PartName, Root};
@@ -73,13 +73,19 @@ pub(super) async fn copy_all(
     tables: Vec<TableFacts>,
     plan: &Plan<'_>,
 ) -> Result<Rows, Error> {
-    let mut jobs: Vec<_> = tables
-        .iter()
-        .enumerate()
-        .filter(|(_, table)| !table.excluded)
-        .filter_map(|(at, table)| Some((at, relation_of(relations, table)?)))
-        .flat_map(|(at, relation)| jobs_of(at, relation, plan))
-        .collect();
+    // By name, not by place: the server orders names in its encoding, which is not our order.
+    let relations: HashMap<_, _> =
+        relations.iter().map(|relation| ((relation.schema.as_str(), relation.name.as_str()), relation)).collect();
+    let mut jobs = Vec::new();
+    for (at, table) in tables.iter().enumerate().filter(|(_, table)| !table.excluded) {
+        let relation = relations.get(&(table.schema.as_str(), table.name.as_str())).ok_or_else(|| Error::Moving {
+            database: coordinator.database.clone(),
+            what: format!("{}.{} was not listed", table.schema, table.name),
+        })?;
+        if relation.holds_rows() {
+            jobs.extend(jobs_of(at, relation, plan));
+        }
+    }
     jobs.sort_by_key(|job| std::cmp::Reverse(job.expected));
     let workers = plan.workers.clamp(1, jobs.len().max(1));
     let work = Arc::new(Work {
@@ -112,18 +118,12 @@ pub(super) async fn copy_all(
     Ok(collect(work.tables.clone(), done))
 }
 
-fn relation_of<'a>(relations: &'a [Relation], table: &TableFacts) -> Option<&'a Relation> {
-    let found = relations.binary_search_by(|relation| {
-        (relation.schema.as_str(), relation.name.as_str()).cmp(&(table.schema.as_str(), table.name.as_str()))
-    });
-    found.ok().and_then(|at| relations.get(at)).filter(|relation| relation.holds_rows())
-}
-
 fn jobs_of(table: usize, relation: &Relation, plan: &Plan<'_>) -> Vec<Job> {
     let heap = u64::try_from(relation.heap_bytes).unwrap_or_default();
     let size = u64::try_from(relation.table_bytes).unwrap_or_default();
-    // Rows that a condition selects may lie anywhere and are few.
-    let ranges = if relation.is_configuration() { 1 } else { heap.div_ceil(RANGE_BYTES).max(1) };
+    // Rows that a condition selects may lie anywhere and are few; other ways of storing have no blocks.
+    let in_ranges = relation.in_blocks && !relation.is_configuration();
+    let ranges = if in_ranges { heap.div_ceil(RANGE_BYTES).max(1) } else { 1 };
     let blocks = RANGE_BYTES / plan.block_bytes.max(1);
     (0..ranges)
         .map(|at| Job {

@@ -15,6 +15,8 @@ pub(crate) struct Relation {
     pub kind: String,
     pub unlogged: bool,
     pub populated: bool,
+    /// Whether its rows lie in blocks that can be read apart.
+    pub in_blocks: bool,
     pub heap_bytes: i64,
     /// Heap and what is stored out of line.
     pub table_bytes: i64,
@@ -37,6 +39,7 @@ impl FromRow<'_, PgRow> for Relation {
             kind: row.try_get("kind")?,
             unlogged: row.try_get("unlogged")?,
             populated: row.try_get("populated")?,
+            in_blocks: row.try_get("in_blocks")?,
             heap_bytes: row.try_get("heap_bytes")?,
             table_bytes: row.try_get("table_bytes")?,
             readable: row.try_get("readable")?,
@@ -53,6 +56,8 @@ impl FromRow<'_, PgRow> for Relation {
 const LIST: &str = "
     select c.oid::pg_catalog.int8 as oid, n.nspname::pg_catalog.text as schema, c.relname::pg_catalog.text as name,
            c.relkind::pg_catalog.text as kind, c.relpersistence = 'u' as unlogged, c.relispopulated as populated,
+           exists (select from pg_catalog.pg_am a where a.oid = c.relam
+               and a.amhandler = 'pg_catalog.heap_tableam_handler'::pg_catalog.regproc) as in_blocks,
            c.relpages::pg_catalog.int8 * 8192 as heap_bytes, c.relpages::pg_catalog.int8 * 8192 as table_bytes,
            coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT')
                and pg_catalog.has_schema_privilege(n.oid, 'USAGE'), true) as readable,

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Reproof;
-use crate::stage::archive::Archive;
+use crate::stage::archive::{Archive, Stretch};
 use crate::statement::change;
 use crate::swap::{connect_outside, drop_database, staged_name};
 use crate::{Error, ObjectFacts, Settings, identifier, literal, schema};
@@ -50,8 +50,9 @@ async fn second_generation(proof: &Reproof<'_>, settings: &Settings, major: u32)
     let settings = settings.with_database(&name);
     let dumped = async {
         let archive = Archive::fetch(proof.recorded, facts, proof.server).await?;
-        archive.restore(proof.part, &settings, major, "pre-data").await?;
-        archive.restore(proof.part, &settings, major, "post-data").await?;
+        for stretch in [Stretch::BeforeRows, Stretch::AfterRows, Stretch::Rights, Stretch::EventTriggers] {
+            archive.restore(proof.part, &settings, major, stretch).await?;
+        }
         let (tools, lock_timeout) = (proof.part.tools().as_ref(), proof.part.options().lock_timeout);
         schema::dump(tools, &settings, major, None, lock_timeout).await
     }

@@ -11,6 +11,19 @@ use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Settings, Tool, ToolC
 const OPTIONS: &str = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
                        -c default_transaction_read_only=off";
 
+const RIGHTS: [&str; 2] = ["ACL ", "DEFAULT ACL "];
+const EVENT_TRIGGERS: [&str; 3] = ["EVENT TRIGGER ", "COMMENT - EVENT TRIGGER ", "SECURITY LABEL - EVENT TRIGGER "];
+
+/// The stretches an archive is restored in. Rights come after the rows, for an owner may have taken its
+/// own away; event triggers come after everything, for they may forbid it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stretch {
+    BeforeRows,
+    AfterRows,
+    Rights,
+    EventTriggers,
+}
+
 /// The recorded schema archive in a file that nobody else can read.
 pub(crate) struct Archive {
     file: NamedTempFile,
@@ -30,29 +43,39 @@ impl Archive {
         Ok(Self { file, written_by: digits.and_then(|digits| digits.parse().ok()).unwrap_or_default() })
     }
 
-    /// Restores one section of it. Any error fails: there is none to be overlooked.
+    /// Restores one stretch of it. Any error fails: there is none to be overlooked.
     pub(crate) async fn restore(
         &self,
         part: &ServerPart,
         settings: &Settings,
         major: u32,
-        section: &str,
+        stretch: Stretch,
     ) -> Result<(), Error> {
+        let major = major.max(self.written_by);
+        let list = self.entries(part, major, stretch).await?;
+        if list.is_empty() {
+            return Ok(());
+        }
         let database = settings.database().replace('\\', "\\\\").replace('\'', "\\'");
-        let arguments = [
-            format!("--section={section}"),
+        let mut arguments = vec![
             "--exit-on-error".to_owned(),
             "--no-password".to_owned(),
             "--no-subscriptions".to_owned(),
             format!("--dbname=dbname='{database}'"),
         ];
+        arguments.extend(match stretch {
+            Stretch::BeforeRows => Some("--section=pre-data".to_owned()),
+            Stretch::AfterRows => Some("--section=post-data".to_owned()),
+            Stretch::Rights | Stretch::EventTriggers => None,
+        });
         let call = ToolCall {
             tool: Tool::PgRestore,
-            major: major.max(self.written_by),
+            major,
             settings: Some(settings),
-            arguments: arguments.into(),
+            arguments,
             options: OPTIONS.to_owned(),
-            jobs: if section == "post-data" { part.options().workers.max(1) } else { 1 },
+            jobs: if stretch == Stretch::AfterRows { part.options().workers.max(1) } else { 1 },
+            list: Some(&list),
             input: Some(self.file.path()),
             output: None,
         };
@@ -60,6 +83,42 @@ impl Archive {
         part.tools().run(call).await?;
         fuse::pass("restore the schema", settings.database())
     }
+
+    /// The numbers of the entries that belong to a stretch, as pg_restore wants them listed.
+    async fn entries(&self, part: &ServerPart, major: u32, stretch: Stretch) -> Result<String, Error> {
+        let text = NamedTempFile::new().map_err(|source| Error::Spool { source })?;
+        let call = ToolCall {
+            tool: Tool::PgRestore,
+            major,
+            settings: None,
+            arguments: vec!["--list".to_owned()],
+            options: String::new(),
+            jobs: 1,
+            list: None,
+            input: Some(self.file.path()),
+            output: Some(text.path()),
+        };
+        part.tools().run(call).await?;
+        let text = std::fs::read(text.path()).map_err(|source| Error::Spool { source })?;
+        Ok(entries_of(&String::from_utf8_lossy(&text), stretch))
+    }
+}
+
+/// Of lines such as `4567; 1259 16404 TABLE app orders shop`, the numbers of those in this stretch.
+fn entries_of(list: &str, stretch: Stretch) -> String {
+    let entries = list.lines().filter_map(|line| {
+        let (number, rest) = line.split_once(';').filter(|(number, _)| !number.is_empty())?;
+        let kind = rest.trim_start().splitn(3, ' ').nth(2)?;
+        let begins = |kinds: &[&str]| kinds.iter().any(|one| kind.starts_with(one));
+        let belongs = match stretch {
+            Stretch::Rights => begins(&RIGHTS),
+            Stretch::EventTriggers => begins(&EVENT_TRIGGERS),
+            // The two are told apart by their sections.
+            Stretch::BeforeRows | Stretch::AfterRows => !begins(&RIGHTS) && !begins(&EVENT_TRIGGERS),
+        };
+        belongs.then(|| format!("{number};\n"))
+    });
+    entries.collect()
 }
 
 /// The root of a stream that the facts name.
@@ -76,4 +135,21 @@ pub(crate) async fn next(
     subject: &str,
 ) -> Result<Option<Bytes>, Error> {
     reader.next().await.map_err(|source| Error::Fetch { subject: subject.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_wait_for_the_rows_and_event_triggers_for_everything() {
+        let list = ";\n; Archive created at 2024-01-01\n;     Format: CUSTOM\n;\n\n\
+                    7; 2615 16385 SCHEMA - ACL odd owner\n8; 0 0 ACL - SCHEMA app owner\n\
+                    9; 826 16800 DEFAULT ACL app DEFAULT PRIVILEGES FOR TABLES owner\n\
+                    10; 3466 17000 EVENT TRIGGER - watch owner\n11; 0 0 COMMENT - EVENT TRIGGER watch owner\n\
+                    12; 1259 16404 TABLE app EVENT TRIGGER owner\n";
+        let of = |stretch| entries_of(list, stretch);
+        assert_eq!((of(Stretch::Rights), of(Stretch::EventTriggers)), ("8;\n9;\n".into(), "10;\n11;\n".into()));
+        assert_eq!((of(Stretch::BeforeRows), of(Stretch::AfterRows)), ("7;\n12;\n".into(), "7;\n12;\n".into()));
+    }
 }

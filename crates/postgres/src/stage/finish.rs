@@ -10,6 +10,16 @@ const LISTS: [&str; 6] = [
     "temp_tablespaces",
     "unix_socket_directories",
 ];
+/// Tables named by one statement.
+const ANALYZED_AT_ONCE: usize = 200;
+/// Every table, and whether a foreign one is below it.
+const ANALYZED: &str = "
+    with recursive above(relid) as (
+        select i.inhparent from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid
+            where c.relkind = 'f'
+        union select i.inhparent from pg_catalog.pg_inherits i join above a on a.relid = i.inhrelid)
+    select c.oid::pg_catalog.regclass::pg_catalog.text, c.oid in (select relid from above)
+      from pg_catalog.pg_class c where c.relkind in ('r', 'm', 'p') and c.relpersistence <> 't' order by c.oid";
 /// What reading an unpopulated view is called.
 const NOT_IN_STATE: &str = "55000";
 
@@ -20,15 +30,21 @@ pub(super) async fn finish(session: &mut Session, facts: &DatabaseFacts) -> Resu
         let sql = format!("select pg_catalog.setval({name}, {}, {})", sequence.last_value, sequence.is_called);
         change(session, "set a sequence", &sql).await?;
     }
-    // An event trigger of the database, restored by now, may forbid what follows.
-    if session.superuser {
-        session.execute("silence event triggers", "set session_replication_role = replica").await?;
-    }
     refresh(session, facts.matviews.iter().filter(|view| view.populated).collect()).await?;
-    if session.superuser {
-        session.execute("heed event triggers again", "set session_replication_role = origin").await?;
+    analyze(session).await
+}
+
+/// Gathers statistics of everything but tables above foreign ones: those would be asked for samples.
+async fn analyze(session: &mut Session) -> Result<(), Error> {
+    let tables: Vec<(String, bool)> = session.rows("list what statistics are gathered of", ANALYZED).await?;
+    let listed: Vec<_> = tables.iter().filter(|(_, remote)| !remote).map(|(name, _)| name.as_str()).collect();
+    if listed.len() == tables.len() {
+        return change(session, "gather statistics", "analyze").await;
     }
-    change(session, "gather statistics", "analyze").await
+    for batch in listed.chunks(ANALYZED_AT_ONCE) {
+        change(session, "gather statistics", &format!("analyze {}", batch.join(", "))).await?;
+    }
+    Ok(())
 }
 
 /// Refreshes each once all it reads from is populated.
