@@ -5,6 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::contract::broken_promises;
+
 /// Runs the real `backstay` in a folder, with an environment that holds nothing else.
 #[derive(Debug)]
 pub struct Backstay {
@@ -96,11 +98,14 @@ impl Ran {
         self
     }
 
-    /// The one object that `--json` prints.
+    /// The one object that `--json` prints, after comparing it with the schema that is promised to scripts.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|error| panic!("not JSON: {error}\n{}\n{}", self.stdout, self.stderr))
+        let result = serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("not JSON: {error}\n{}\n{}", self.stdout, self.stderr));
+        let broken = broken_promises(&result);
+        assert!(broken.is_empty(), "not as promised: {broken:#?}\n{result:#}");
+        result
     }
 }
 

@@ -6,11 +6,13 @@
 mod binary;
 mod clock;
 mod cluster;
+mod contract;
 mod listener;
 mod surroundings;
 
 pub use binary::{Backstay, Ran};
 pub use clock::ManualClock;
 pub use cluster::PrivateCluster;
+pub use contract::broken_promises;
 pub use listener::Memory;
 pub use surroundings::{left_out, majors, server_from, wait_until};
