@@ -9,6 +9,8 @@ mod arguments;
 mod chosen;
 mod commands;
 mod confirm;
+#[cfg(test)]
+mod documents_tests;
 mod exit;
 mod origin;
 mod output;
