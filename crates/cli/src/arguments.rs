@@ -1,13 +1,13 @@
+mod examples;
+
 use std::path::PathBuf;
 
 use backstay_model::{PartKind, SnapshotId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Take a release back: images, configuration and database together.
-///
-/// Without a command: what runs, what a rollback would lose, and what to do next.
 #[derive(Debug, Parser)]
-#[command(name = "backstay", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "backstay", version, max_term_width = 100, after_help = examples::ALL)]
 pub struct Arguments {
     #[command(flatten)]
     pub everywhere: Everywhere,
@@ -16,102 +16,108 @@ pub struct Arguments {
     pub command: Option<Command>,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  backstay init                          make a repository, a key and a backstay.toml
-  backstay snapshot --prove              record the release and prove that it restores
-  backstay guard -- ./deploy.sh          deploy with a way back
-  backstay restore before-deploy --plan  what taking it back would do
-  backstay restore 20251022_153000       take the release back to that moment
-  backstay undo                          take the last restore back
-
-Exit codes: 0 done · 2 usage · 3 configuration · 10 refused · 11 failed, nothing changed · 12 taken back
-            13 a person is needed · 20 damaged · 21 unhealthy · 22 somebody else is at work · 23 stale";
+const EVERYWHERE: &str = "Everywhere";
 
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Everywhere {
     /// The environment, where backstay.toml names several
-    #[arg(long = "env", global = true, env = "BACKSTAY_ENV", value_name = "NAME")]
+    #[arg(long = "env", global = true, help_heading = EVERYWHERE, env = "BACKSTAY_ENV", value_name = "NAME")]
     pub environment: Option<String>,
 
     /// The configuration; without it, the nearest backstay.toml upwards
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
     /// Print one JSON object as the result
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
 
     /// Print what happens as one JSON object a line, on standard error
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub events: bool,
 
     /// Print the result and errors only
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, conflicts_with = "verbose")]
     pub quiet: bool,
 
     /// Print every step
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE)]
     pub verbose: bool,
 
     /// No colours
-    #[arg(long, global = true, env = "NO_COLOR", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "NO_COLOR", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_color: bool,
 
     /// Never ask
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub non_interactive: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a repository, a key and a backstay.toml
+    #[command(after_help = examples::INIT)]
     Init(Init),
     /// Look whether a snapshot and a restore would work, and what has become stale
+    #[command(after_help = examples::DOCTOR)]
     Doctor,
     /// Record the release: databases, images and files
+    #[command(after_help = examples::SNAPSHOT)]
     Snapshot(Snapshot),
     /// The snapshots, newest first
+    #[command(after_help = examples::LIST)]
     List(List),
     /// What a snapshot holds
     Show(Show),
     /// What changed between two snapshots, or since one
+    #[command(after_help = examples::DIFF)]
     Diff(Diff),
     /// Read stored bytes and compare their digests
+    #[command(after_help = examples::CHECK)]
     Check(Check),
     /// Restore a snapshot into scratch and compare it with what was captured
+    #[command(after_help = examples::PROVE)]
     Prove(Prove),
     /// Run, rehearse and look at database migrations
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::MIGRATE)]
     Migrate(Migrate),
     /// Take the release back to a snapshot
-    #[command(alias = "rollback")]
+    #[command(alias = "rollback", after_help = examples::RESTORE)]
     Restore(Restore),
     /// Take the last restore back
+    #[command(after_help = examples::UNDO)]
     Undo(Confirmation),
     /// End a run that died, in old or in new
+    #[command(after_help = examples::RECOVER)]
     Recover(Recover),
     /// Let go of what a restore kept
+    #[command(after_help = examples::SETTLE)]
     Settle(Settle),
     /// Write the rows that only the kept database has
+    #[command(after_help = examples::RESCUE)]
     Rescue(Rescue),
     /// Remove snapshots by the retention policy
+    #[command(after_help = examples::PRUNE)]
     Prune(Prune),
     /// Keep a snapshot whatever the policy says
+    #[command(after_help = examples::PIN)]
     Pin(Pin),
     /// Let the policy decide again
     Unpin(Unpin),
     /// Look whether the release is healthy
+    #[command(after_help = examples::HEALTH)]
     Health(Health),
     /// Run a deploy with a way back
+    #[command(after_help = examples::GUARD)]
     Guard(Guard),
     /// The runs, newest first
     History(History),
     /// The keys that open the repository
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::KEY)]
     Key(Key),
     /// Print completions for a shell
+    #[command(after_help = examples::COMPLETIONS)]
     Completions { shell: clap_complete::Shell },
     /// Write the manual pages into a folder
     Man { folder: PathBuf },

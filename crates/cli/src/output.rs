@@ -4,6 +4,7 @@ pub mod amounts;
 mod plan;
 mod printer;
 mod progress;
+mod screen;
 mod table;
 
 pub use plan::{loss_text, plan_text};

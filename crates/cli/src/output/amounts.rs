@@ -47,11 +47,15 @@ pub fn time(duration: Duration) -> String {
     }
 }
 
-/// How long ago, in words.
+/// How long ago, in words and in one unit: `20 s ago`, `3 min ago`, `5 h ago`, `4 days ago`.
 pub fn ago(moment: DateTime<Utc>, now: DateTime<Utc>) -> String {
-    match (now - moment).to_std() {
-        Ok(age) => format!("{} ago", time(age)),
-        Err(_) => "in the future".to_owned(),
+    let Ok(age) = (now - moment).to_std() else { return "in the future".to_owned() };
+    let seconds = age.as_secs();
+    match seconds {
+        0..=59 => format!("{seconds} s ago"),
+        60..=5_399 => format!("{} min ago", seconds / 60),
+        5_400..=172_799 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} days ago", seconds / 86_400),
     }
 }
 
@@ -76,5 +80,10 @@ mod tests {
         assert_eq!(time(Duration::from_millis(420)), "0.4 s");
         assert_eq!(time(Duration::from_secs(185)), "3 min 5 s");
         assert_eq!(time(Duration::from_secs(86_400 * 4)), "4 days");
+        let now = DateTime::UNIX_EPOCH + chrono::TimeDelta::days(400);
+        for (seconds, words) in [(59, "59 s ago"), (61, "1 min ago"), (5_400, "1 h ago"), (200_000, "2 days ago")] {
+            assert_eq!(ago(now - chrono::TimeDelta::seconds(seconds), now), words);
+        }
+        assert_eq!(ago(now, now - chrono::TimeDelta::days(1)), "in the future");
     }
 }

@@ -1,5 +1,6 @@
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
+use super::screen;
 use crate::arguments::Everywhere;
 use crate::report::{Failure, Report};
 
@@ -17,7 +18,7 @@ const PLAIN: &str = "\x1b[0m";
 
 impl Printer {
     pub fn new(everywhere: &Everywhere) -> Self {
-        let colour = !everywhere.no_color && io::stderr().is_terminal();
+        let colour = !everywhere.no_color && screen::is_screen(&io::stderr());
         Self { json: everywhere.json, quiet: everywhere.quiet, colour }
     }
 
@@ -31,6 +32,7 @@ impl Printer {
         let text = if self.json { report.json(command).to_string() } else { report.text.clone() };
         if !text.is_empty() {
             let mut output = io::stdout().lock();
+            let text = if self.json { text } else { screen::folded(&text, &output) };
             // A reader that went away, as `| head` does, is nothing to report.
             let _ = output.write_all(text.as_bytes());
             if !text.ends_with('\n') {
@@ -63,7 +65,9 @@ impl Printer {
     }
 
     fn say(self, text: &str) {
-        let _ = io::stderr().lock().write_all(text.as_bytes());
+        let mut output = io::stderr().lock();
+        let text = screen::folded(text, &output);
+        let _ = output.write_all(text.as_bytes());
     }
 
     fn paint(self, colour: &str, text: &str) -> String {

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,11 +8,12 @@ use backstay_model::{Event, Listener};
 use chrono::Utc;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::amounts;
+use super::{amounts, screen};
 use crate::arguments::Everywhere;
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 const BARS_MAX: usize = 6;
+const WIDE: usize = 124;
 
 /// Shows what happens: bars on a terminal, a heartbeat elsewhere, one JSON object a line with `--events`,
 /// and nothing with `--quiet`.
@@ -43,7 +44,7 @@ impl Progress {
             Way::Events
         } else if everywhere.quiet {
             Way::Nothing
-        } else if io::stderr().is_terminal() && !everywhere.json {
+        } else if screen::is_screen(&io::stderr()) && !everywhere.json {
             Way::Bars(MultiProgress::new())
         } else {
             Way::Lines
@@ -74,10 +75,13 @@ impl Progress {
             return;
         }
         let bar = bars.add(expected.map_or_else(ProgressBar::new_spinner, ProgressBar::new));
-        let template = if expected.is_some() {
-            "  {msg:40!} {bar:20} {bytes:>10} of {total_bytes} {bytes_per_sec:>12} {eta:>5}"
-        } else {
-            "  {msg:40!} {spinner} {bytes:>10} {bytes_per_sec:>12}"
+        // Nothing wraps: the shorter one is 79 columns wide.
+        let wide = screen::columns(&io::stderr()).is_some_and(|columns| columns >= WIDE);
+        let template = match (expected.is_some(), wide) {
+            (true, true) => "  {msg:50!} {bar:24} {bytes:>10} of {total_bytes:>10} {bytes_per_sec:>12} {eta:>4}",
+            (true, false) => "  {msg:25!} {bar:8} {bytes:>10} of {total_bytes:>10} {bytes_per_sec:>12} {eta:>4}",
+            (false, true) => "  {msg:50!} {spinner} {bytes:>10} {bytes_per_sec:>12}",
+            (false, false) => "  {msg:25!} {spinner} {bytes:>10} {bytes_per_sec:>12}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);

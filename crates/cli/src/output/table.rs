@@ -1,4 +1,6 @@
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
+
+use super::screen;
 
 /// A table of plain columns that fits the terminal's width.
 pub fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
@@ -11,10 +13,14 @@ pub fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     for row in rows {
         table.add_row(row);
     }
+    // An id that is broken in two cannot be copied.
+    if let Some(ids) = table.column_mut(0) {
+        ids.set_constraint(ColumnConstraint::ContentWidth);
+    }
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-/// What `COLUMNS` says, for a pipe too; a terminal's own width is found without it.
+/// What `COLUMNS` says, for a pipe too, else the terminal's own.
 fn width() -> Option<u16> {
-    std::env::var("COLUMNS").ok()?.parse().ok()
+    u16::try_from(screen::columns(&std::io::stdout())?).ok()
 }
