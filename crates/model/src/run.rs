@@ -31,6 +31,18 @@ pub struct RunRecord {
     pub journal: serde_json::Value,
 }
 
+impl RunRecord {
+    /// Whether another release runs since it ended: one that was deployed, or one that was brought back.
+    pub fn changed_what_runs(&self) -> bool {
+        self.outcome == Some(Outcome::Done) && (self.command == "guard" || self.brought_back())
+    }
+
+    /// Whether it is of the kind that brings the release of `snapshot` back; a deploy takes `snapshot` of the one before.
+    pub fn brought_back(&self) -> bool {
+        matches!(self.command.as_str(), "restore" | "undo")
+    }
+}
+
 /// How long a phase took.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Phase {

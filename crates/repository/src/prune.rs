@@ -62,10 +62,10 @@ impl Repository {
                 protect(&run.snapshot, "a run that is not finished uses it");
                 protect(&run.before, "a run that is not finished uses it");
             }
-            if run.before.is_some() && run.outcome == Some(Outcome::Done) && releases < 2 {
+            if run.changed_what_runs() && releases < 2 {
                 releases += 1;
-                let why = if releases == 1 { "the running release" } else { "the previous release" };
-                protect(&run.snapshot, why);
+                let runs_now = releases == 1 && run.brought_back();
+                protect(&run.snapshot, if runs_now { "the running release" } else { "the previous release" });
                 protect(&run.before, "the previous release");
             }
         }

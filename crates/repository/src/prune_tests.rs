@@ -73,11 +73,11 @@ async fn releases_live_runs_and_pins_are_kept_from_what_the_repository_knows() {
         clock.advance(DAY);
         taken.push(snapshot(&repository, &clock, &[("rows", noise(round, 100))]).await.unwrap().id);
     }
-    let record = |snapshot: usize, before: Option<usize>, outcome| RunRecord {
+    let record = |command: &str, snapshot: usize, before: Option<usize>, outcome| RunRecord {
         id: run(&clock),
         project: "shop".parse().unwrap(),
         environment: environment(),
-        command: "restore".to_owned(),
+        command: command.to_owned(),
         host: "web1".to_owned(),
         snapshot: Some(taken[snapshot].clone()),
         before: before.map(|before| taken[before].clone()),
@@ -90,12 +90,44 @@ async fn releases_live_runs_and_pins_are_kept_from_what_the_repository_knows() {
         journal: serde_json::Value::Null,
     };
     let ended = Some(trial::at("20251028_153500"));
-    repository.put_run(&record(0, Some(1), ended)).await.unwrap();
-    repository.put_run(&record(2, None, None)).await.unwrap();
+    repository.put_run(&record("restore", 0, Some(1), ended)).await.unwrap();
+    repository.put_run(&record("restore", 2, None, None)).await.unwrap();
     repository.pin(&environment(), &taken[3], "before the migration").await.unwrap();
     let plan = repository.plan_prune(&policies()).await.unwrap();
     let removed: Vec<_> = plan.removed().map(|decision| decision.id.clone()).collect();
     assert_eq!(removed, [taken[4].clone()]);
+    // A deploy that was kept: its snapshot is the way back to the release before it.
+    clock.advance(DAY);
+    repository.put_run(&record("guard", 4, None, ended)).await.unwrap();
+    let plan = repository.plan_prune(&policies()).await.unwrap();
+    assert_eq!(plan.removed().count(), 0, "{plan:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_release_that_a_restore_brought_back_is_kept_though_nobody_knew_what_ran_before() {
+    let (_, clock, repository) = fresh().await;
+    let first = snapshot(&repository, &clock, &[("rows", vec![1])]).await.unwrap();
+    clock.advance(DAY);
+    snapshot(&repository, &clock, &[("rows", vec![2])]).await.unwrap();
+    let record = RunRecord {
+        id: run(&clock),
+        project: "shop".parse().unwrap(),
+        environment: environment(),
+        command: "restore".to_owned(),
+        host: "web1".to_owned(),
+        snapshot: Some(first.id),
+        before: None,
+        undoes: None,
+        began_at: backstay_model::Clock::now(&clock),
+        ended_at: Some(backstay_model::Clock::now(&clock)),
+        outcome: Some(Outcome::Done),
+        remark: None,
+        phases: Vec::new(),
+        journal: serde_json::Value::Null,
+    };
+    repository.put_run(&record).await.unwrap();
+    clock.advance(DAY);
+    assert_eq!(repository.plan_prune(&policies()).await.unwrap().removed().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

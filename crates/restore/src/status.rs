@@ -113,10 +113,7 @@ async fn entries(site: &Site<'_>) -> Result<Vec<Entry>, Error> {
 }
 
 fn last_change(records: &[RunRecord]) -> Option<&RunRecord> {
-    let changes = |record: &&RunRecord| {
-        record.outcome == Some(Outcome::Done) && !matches!(record.command.as_str(), "snapshot" | "prove" | "settle")
-    };
-    records.iter().find(changes)
+    records.iter().find(|record| record.changed_what_runs())
 }
 
 /// A snapshot taken since the last change holds what runs; else what that change brought does.
@@ -127,7 +124,7 @@ fn behind(records: &[RunRecord], entries: &[Entry]) -> Option<SnapshotId> {
             && change.is_none_or(|change| change.ended_at.is_some_and(|ended| entry.manifest.taken_at >= ended))
     };
     let newer = entries.iter().find(since).map(|entry| entry.manifest.id.clone());
-    newer.or_else(|| change.filter(|change| matches!(change.command.as_str(), "restore" | "undo"))?.snapshot.clone())
+    newer.or_else(|| change.filter(|change| change.brought_back())?.snapshot.clone())
 }
 
 fn keeping(records: Vec<RunRecord>) -> Vec<KeptRun> {
@@ -135,9 +132,7 @@ fn keeping(records: Vec<RunRecord>) -> Vec<KeptRun> {
     let mut gone = settled(&records);
     gone.extend(records.iter().filter(done).filter_map(|record| record.undoes.clone()));
     let keeps = |record: &RunRecord| {
-        record.outcome == Some(Outcome::Done)
-            && matches!(record.command.as_str(), "restore" | "undo")
-            && !gone.contains(&record.id)
+        record.outcome == Some(Outcome::Done) && record.brought_back() && !gone.contains(&record.id)
     };
     let kept = records.into_iter().filter(keeps).map(KeptRun::of);
     kept.filter(|kept| !kept.tokens.is_empty()).collect()
