@@ -44,7 +44,7 @@ pub async fn down(
 async fn down_in(session: &mut Session<'_>, folder: &Folder, to: DownTo) -> Result<DownReport, Error> {
     let before = aftermath::look(session).await?;
     let failed = session.target.failed("read the history");
-    let history = History::read(&mut session.connection).await.map_err(&failed)?;
+    let history = session.history().await.map_err(&failed)?;
     let resumable = bookkeeping::resumable(&mut session.connection, Direction::Down).await.map_err(&failed)?;
     let mut chosen = Vec::new();
     for version in versions(&history, to) {
@@ -65,7 +65,7 @@ async fn down_in(session: &mut Session<'_>, folder: &Folder, to: DownTo) -> Resu
             }
         }
     }
-    let history = History::read(&mut session.connection).await.map_err(&failed)?;
+    let history = session.history().await.map_err(&failed)?;
     let aftermath = aftermath::after(session, &before, !chosen.is_empty()).await?;
     let reverted =
         chosen.iter().filter_map(|migration| migration.down.as_ref()).map(|down| down.file.clone()).collect();

@@ -48,9 +48,14 @@ pub(crate) fn is_cancelled(error: &sqlx::Error) -> bool {
 }
 
 /// Whether a COMMIT before the file would have let it pass: a new enumerated value used, trigger
-/// events pending, SET TRANSACTION too late.
+/// events pending, SET TRANSACTION too late, more locks than one transaction may hold.
 pub(crate) fn needs_earlier_commit(error: &sqlx::Error) -> bool {
-    matches!(code(error).as_deref(), Some("55P04" | "55006" | "25001"))
+    matches!(code(error).as_deref(), Some("55P04" | "55006" | "25001" | "53200"))
+}
+
+/// Whether the statement can only run outside of a block: it says so, or it commits by itself.
+pub(crate) fn wants_no_block(error: &sqlx::Error) -> bool {
+    matches!(code(error).as_deref(), Some("25001" | "2D000"))
 }
 
 /// Whether the session is gone, whoever ended it.

@@ -29,14 +29,12 @@ pub struct Applied {
 impl History {
     /// Finds the table as an application would, by the search path.
     pub(crate) async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        let table: Option<String> = crate::target::query_scalar(
-            "select format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c
-             join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)",
-        )
-        .bind(TABLE)
-        .fetch_optional(&mut *connection)
-        .await?;
-        let Some(table) = table else { return Ok(Self { table: None, applied: Vec::new() }) };
+        let Some(table) = find(connection, TABLE).await? else { return Ok(Self { table: None, applied: Vec::new() }) };
+        Self::of(connection, table).await
+    }
+
+    /// Reads a table whose name is known: a file may have changed the search path since it was found.
+    pub(crate) async fn of(connection: &mut PgConnection, table: String) -> Result<Self, sqlx::Error> {
         let applied = Self::rows(connection, &table).await?;
         Ok(Self { table: Some(table), applied })
     }
@@ -101,6 +99,17 @@ impl History {
     }
 }
 
+/// The qualified name of the table that `name` means.
+async fn find(connection: &mut PgConnection, name: &str) -> Result<Option<String>, sqlx::Error> {
+    crate::target::query_scalar(
+        "select format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c
+         join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)",
+    )
+    .bind(name.to_owned())
+    .fetch_optional(connection)
+    .await
+}
+
 fn fault_of(applied: &Applied, folder: &Folder, resumable: &[i64]) -> Option<Fault> {
     let Some(migration) = folder.find(applied.version) else {
         let name = format!("{}_{}.sql", applied.version, applied.description.replace(' ', "_"));
@@ -122,10 +131,12 @@ fn fault_of(applied: &Applied, folder: &Folder, resumable: &[i64]) -> Option<Fau
     })
 }
 
-/// Makes the table where there is none, exactly as sqlx does, and returns its qualified name.
-pub(crate) async fn ensure(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+/// Makes the table where there is none, exactly as sqlx does, and returns its qualified name, which is
+/// `known` once it was found: a file may change the search path.
+pub(crate) async fn ensure(connection: &mut PgConnection, known: Option<&str>) -> Result<String, sqlx::Error> {
+    let name = known.unwrap_or(TABLE);
     let sql = format!(
-        "create table if not exists {TABLE} (
+        "create table if not exists {name} (
             version bigint primary key,
             description text not null,
             installed_on timestamptz not null default now(),
@@ -134,13 +145,11 @@ pub(crate) async fn ensure(connection: &mut PgConnection) -> Result<String, sqlx
             execution_time bigint not null
         )"
     );
-    let found = History::read(connection).await?;
-    if let Some(table) = found.table {
+    if let Some(table) = find(connection, name).await? {
         return Ok(table);
     }
     crate::target::execute(connection, &sql).await?;
-    let made = History::read(connection).await?;
-    made.table.ok_or(sqlx::Error::RowNotFound)
+    find(connection, name).await?.ok_or(sqlx::Error::RowNotFound)
 }
 
 /// Records a migration; `nanoseconds` is how long it took, -1 while that is not known.

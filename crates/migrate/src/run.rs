@@ -106,7 +106,7 @@ async fn read_back(
     before: &aftermath::Before,
 ) -> Result<(Option<i64>, Aftermath), Error> {
     let failed = session.target.failed("read the history back");
-    let history = History::read(&mut session.connection).await.map_err(failed)?;
+    let history = session.history().await.map_err(failed)?;
     if let Some(missing) = pending.iter().find(|one| !history.has(one.version)) {
         let why = format!("{} was run and the history does not hold it", missing.up.file);
         return Err(Error::Refused { why });
@@ -118,7 +118,7 @@ async fn read_back(
 /// What is left to do, after everything that speaks against doing it was looked for.
 pub(crate) async fn pending<'f>(session: &mut Session<'_>, folder: &'f Folder) -> Result<Vec<&'f Migration>, Error> {
     let failed = session.target.failed("read the history");
-    let history = History::read(&mut session.connection).await.map_err(&failed)?;
+    let history = session.history().await.map_err(&failed)?;
     let resumable = bookkeeping::resumable(&mut session.connection, Direction::Up).await.map_err(&failed)?;
     drop(failed);
     let (pending, faults) = judge(&history, folder, &resumable, &session.options);

@@ -1,52 +1,7 @@
 use backstay_testkit::PrivateCluster;
-use sqlx::migrate::Migrator;
-use sqlx::{Connection, PgConnection};
 
-use crate::stand::{context, dump, files, fresh, history, read, target, told, write};
-use crate::{Consequence, RunOptions, plan, rehearse_in_place, run, status};
-
-const SHOP: &[(&str, &str)] = &[
-    (
-        "1_users.sql",
-        "create table users (id bigint primary key, name text not null);\ninsert into users values (1, 'a;b');",
-    ),
-    ("20240101000000_add_orders.up.sql", "\u{feff}"),
-    ("20240101000000_add_orders.down.sql", "drop table orders;"),
-];
-
-async fn sqlx_runs(cluster: &PrivateCluster, database: &str, folder: &std::path::Path) -> Result<(), String> {
-    let mut connection = PgConnection::connect(&cluster.url(database)).await.unwrap();
-    let migrator = Migrator::new(folder).await.unwrap();
-    migrator.run_direct(None, &mut connection, false).await.map_err(|error| error.to_string())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sqlx_and_backstay_continue_each_others_history() {
-    let Some(cluster) = PrivateCluster::start() else { return };
-    let folder = files(SHOP);
-    write(
-        folder.path(),
-        "20240101000000_add_orders.up.sql",
-        "create table orders (id bigint primary key, user_id bigint references users);\r\ninsert into orders values (7, 1);\r\n",
-    );
-    let (context, _) = context();
-    let (ours, theirs) = (fresh(&cluster, "ours"), fresh(&cluster, "theirs"));
-    let report = run(&context, &ours, &read(&folder), &RunOptions::default()).await.unwrap();
-    assert_eq!(report.applied, ["1_users.sql", "20240101000000_add_orders.up.sql"]);
-    assert_eq!((report.transactions, report.head), (1, Some(20_240_101_000_000)));
-    sqlx_runs(&cluster, "theirs", folder.path()).await.unwrap();
-    assert_eq!(history(&cluster, "ours"), history(&cluster, "theirs"));
-    assert_eq!(dump(&cluster, "ours"), dump(&cluster, "theirs"));
-
-    write(folder.path(), "20240102000000_more.sql", "alter table users add column email text;");
-    sqlx_runs(&cluster, "ours", folder.path()).await.unwrap();
-    run(&context, &theirs, &read(&folder), &RunOptions::default()).await.unwrap();
-    assert_eq!(history(&cluster, "ours"), history(&cluster, "theirs"));
-    assert_eq!(dump(&cluster, "ours"), dump(&cluster, "theirs"));
-    let again = run(&context, &ours, &read(&folder), &RunOptions::default()).await.unwrap();
-    assert_eq!((again.applied.len(), again.transactions), (0, 0));
-    assert!(status(&target(&cluster, "ours"), Some(&read(&folder))).await.unwrap().pending.is_empty());
-}
+use crate::stand::{context, files, fresh, history, read, told};
+use crate::{Consequence, RunOptions, plan, rehearse_in_place, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_takes_back_every_file_of_the_transaction_and_says_where() {

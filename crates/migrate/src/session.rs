@@ -5,6 +5,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::error::Place;
 use crate::folder::Migration;
+use crate::history::History;
 use crate::lock::Lock;
 use crate::observe::Recorder;
 use crate::sql::Statement;
@@ -25,6 +26,8 @@ pub(crate) struct Session<'c> {
     pub(crate) connection: PgConnection,
     pub(crate) pid: i32,
     pub(crate) lock: Lock,
+    /// The history's table, by its full name, once it was seen.
+    pub(crate) history_table: Option<String>,
     /// Files that this run has committed.
     pub(crate) committed: Vec<String>,
     pub(crate) mode: Mode,
@@ -76,6 +79,7 @@ impl<'c> Session<'c> {
             connection,
             pid: 0,
             lock,
+            history_table: None,
             committed: Vec::new(),
             mode,
             bookkeeping: false,
@@ -115,6 +119,15 @@ impl<'c> Session<'c> {
             }
         }
         Ok(())
+    }
+
+    pub(crate) async fn history(&mut self) -> Result<History, sqlx::Error> {
+        let found = match &self.history_table {
+            Some(table) => History::of(&mut self.connection, table.clone()).await?,
+            None => History::read(&mut self.connection).await?,
+        };
+        self.history_table.clone_from(&found.table);
+        Ok(found)
     }
 
     /// Goes on with a new connection after the old one was lost.

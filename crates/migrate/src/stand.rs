@@ -25,7 +25,9 @@ pub(crate) fn files(all: &[(&str, &str)]) -> TempDir {
 }
 
 pub(crate) fn write(folder: &Path, name: &str, text: &str) {
-    fs::write(folder.join(name), text).unwrap();
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
 }
 
 pub(crate) fn read(folder: &TempDir) -> Folder {

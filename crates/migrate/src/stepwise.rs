@@ -57,13 +57,14 @@ async fn begin(
     let context = session.context;
     let snapshot = session.options.snapshot.clone();
     let timeouts = session.timeouts();
+    let known = session.history_table.clone();
     let connection = &mut session.connection;
     let marked = async {
         crate::target::execute(connection, &format!("begin; {timeouts}")).await?;
-        let table = history::ensure(connection).await?;
+        let table = history::ensure(connection, known.as_deref()).await?;
         bookkeeping::ensure(connection).await?;
         bookkeeping::begin_run(connection, context, direction, snapshot.as_ref()).await?;
-        let found = history::History::read(connection).await?;
+        let found = history::History::of(connection, table.clone()).await?;
         let half = found.applied.iter().any(|applied| applied.version == migration.version && !applied.success);
         let lines = if half { bookkeeping::lines(connection, migration.version, direction).await? } else { Vec::new() };
         if !half {
@@ -74,7 +75,10 @@ async fn begin(
         Ok::<_, sqlx::Error>((table, lines))
     };
     match marked.await {
-        Ok(found) => Ok(found),
+        Ok(found) => {
+            session.history_table = Some(found.0.clone());
+            Ok(found)
+        }
         Err(source) => {
             session.roll_back().await;
             // Where the connection was lost, the mark may stand.
@@ -108,6 +112,8 @@ struct Step<'s> {
     place: Place,
     digest: Vec<u8>,
     phrase: Phrase,
+    /// Whether PostgreSQL refused it in a transaction: only running it shows that a procedure commits.
+    wants_no_block: bool,
 }
 
 impl<'s> Step<'s> {
@@ -128,6 +134,7 @@ impl<'s> Step<'s> {
             place: place(&script.file, statement),
             digest: digest(statement.text),
             phrase: Phrase::of(statement.text),
+            wants_no_block: false,
         }
     }
 
@@ -158,13 +165,18 @@ impl<'s> Step<'s> {
             }
             session.lock.hold().await?;
             let executed = match block_rule(&self.phrase) {
-                BlockRule::Allowed => self.inside(session).await?,
-                BlockRule::Refused => self.outside(session).await?,
+                BlockRule::Allowed if !self.wants_no_block => self.inside(session).await?,
+                _ => self.outside(session).await?,
             };
             let source = match executed.result {
                 Ok(()) => return Ok(()),
                 Err(source) => source,
             };
+            if !self.wants_no_block && failure::wants_no_block(&source) {
+                // It was rolled back whole, and says itself that it can only run by itself.
+                self.wants_no_block = true;
+                continue;
+            }
             let pause = pause_after(attempts);
             if !failure::is_contention(&source) {
                 return Err(session.failed(self.place.clone(), true, source));

@@ -134,7 +134,10 @@ pub(crate) fn chosen(migration: &Migration, direction: Direction) -> Option<&Scr
 /// What a transaction begins with: the history's table, and our own.
 async fn open(session: &mut Session<'_>, direction: Direction) -> Result<String, Failure> {
     let table = if session.mode.records() {
-        let table = history::ensure(&mut session.connection).await.map_err(|source| kept(session, source))?;
+        let known = session.history_table.clone();
+        let made = history::ensure(&mut session.connection, known.as_deref()).await;
+        let table = made.map_err(|source| kept(session, source))?;
+        session.history_table = Some(table.clone());
         if session.bookkeeping {
             let context = session.context;
             let snapshot = session.options.snapshot.clone();

@@ -24,7 +24,7 @@ pub(crate) fn split(sql: &str) -> Result<Vec<Statement<'_>>, SplitFault> {
     for (token, start, end) in Lexer::new(sql) {
         splitter.take(token, start, end)?;
     }
-    splitter.close(sql.len())?;
+    splitter.close()?;
     Ok(splitter.statements)
 }
 
@@ -44,6 +44,10 @@ struct Open {
     parentheses: u32,
     /// Whether it creates a function or procedure, whose body may be `BEGIN ATOMIC … END`.
     routine: bool,
+    /// Whether it says CREATE OR REPLACE.
+    replaces: bool,
+    /// Whether the word before was BEGIN: alone it may be a name.
+    begins: bool,
     atomic: u32,
     copies: bool,
     from_stdin: FromStdin,
@@ -70,7 +74,7 @@ impl<'a> Splitter<'a> {
                 return Err(SplitFault { line, text: format!("`{command}` is a command of psql, not SQL") });
             }
             Token::Mark(b';') if self.open.as_ref().is_none_or(|open| open.parentheses == 0 && open.atomic == 0) => {
-                return self.close(start);
+                return self.close();
             }
             _ => {}
         }
@@ -87,7 +91,7 @@ impl<'a> Splitter<'a> {
         Ok(())
     }
 
-    fn close(&mut self, _at: usize) -> Result<(), SplitFault> {
+    fn close(&mut self) -> Result<(), SplitFault> {
         let Some(open) = self.open.take() else { return Ok(()) };
         if open.copies && open.from_stdin == FromStdin::Stdin {
             let text = "COPY … FROM STDIN carries its rows behind it, which only psql can send; write them as INSERT";
@@ -108,6 +112,8 @@ impl Open {
             words: 0,
             parentheses: 0,
             routine: false,
+            replaces: false,
+            begins: false,
             atomic: 0,
             copies: false,
             from_stdin: FromStdin::No,
@@ -116,13 +122,17 @@ impl Open {
 
     fn word(&mut self, word: &str) {
         let is = |keyword: &str| word.eq_ignore_ascii_case(keyword);
+        if self.words == 1 {
+            self.replaces = is("or");
+        }
         match self.words {
             0 => {
                 self.copies = is("copy");
                 self.routine = is("create");
             }
             1 => self.routine = self.routine && (is("function") || is("procedure") || is("or")),
-            2 | 3 if self.routine => {}
+            2 => self.routine = self.routine && (!self.replaces || is("replace")),
+            3 => self.routine = self.routine && (!self.replaces || is("function") || is("procedure")),
             _ => {}
         }
         self.words += 1;
@@ -144,7 +154,9 @@ impl Open {
         if !self.routine {
             return;
         }
-        if is("begin") || (self.atomic > 0 && is("case")) {
+        let opens = self.begins && is("atomic");
+        self.begins = is("begin");
+        if opens || (self.atomic > 0 && is("case")) {
             self.atomic += 1;
         } else if is("end") {
             self.atomic = self.atomic.saturating_sub(1);
@@ -152,6 +164,7 @@ impl Open {
     }
 
     fn other(&mut self) {
+        self.begins = false;
         if self.from_stdin == FromStdin::From {
             self.from_stdin = FromStdin::No;
         }
@@ -212,6 +225,11 @@ mod tests {
     fn begin_and_end_as_names_elsewhere_do_not_open_a_body() {
         assert_eq!(texts("create table t (\"begin\" int); create view v as select 1 as end; select 1").len(), 3);
         assert_eq!(texts("begin; select 1; end;"), ["begin", "select 1", "end"]);
+        assert_eq!(
+            texts("create or replace view v as select begin from t; commit"),
+            ["create or replace view v as select begin from t", "commit"]
+        );
+        assert_eq!(texts("create function begin() returns int language sql return 1; select 1").len(), 2);
     }
 
     #[test]
