@@ -1,8 +1,11 @@
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
+
+use crate::lock_mode::LockMode;
 
 const QUERY_CHARACTERS_MAX: usize = 80;
 
@@ -56,17 +59,27 @@ pub(crate) async fn of(connection: &mut PgConnection, pid: i32) -> Result<Vec<Bl
     rows.iter().map(read).collect()
 }
 
-/// Who holds locks on these tables that a migration of them would wait for.
-pub(crate) async fn on_tables(connection: &mut PgConnection, tables: &[String]) -> Result<Vec<Blocker>, sqlx::Error> {
+/// Who holds a lock that one of the `wanted`, by the oid of the relation, would wait for.
+pub(crate) async fn of_wanted(
+    connection: &mut PgConnection,
+    wanted: &BTreeMap<i64, LockMode>,
+) -> Result<Vec<Blocker>, sqlx::Error> {
+    let (mut relations, mut modes) = (Vec::new(), Vec::new());
+    for (relation, mode) in wanted {
+        for held in mode.waits_for() {
+            relations.push(*relation);
+            modes.push(held);
+        }
+    }
     let sql = format!(
         "select {SESSION}, string_agg(distinct l.mode || ' on ' || l.relation::regclass::text, ', ')
          from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
-         join pg_catalog.pg_class c on c.oid = l.relation
-         where l.locktype = 'relation' and l.granted and a.pid <> pg_backend_pid() and c.relname::text = any($1)
+         join unnest($1::bigint[], $2::text[]) as w (relation, mode) on w.relation = l.relation::bigint and w.mode = l.mode
+         where l.locktype = 'relation' and l.granted and a.pid <> pg_backend_pid()
            and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
          group by a.pid, a.application_name, a.usename, a.backend_type, a.query, a.state, a.xact_start order by a.pid"
     );
-    let rows = crate::target::query(sqlx::AssertSqlSafe(sql)).bind(tables).fetch_all(connection).await?;
+    let rows = crate::target::query(sqlx::AssertSqlSafe(sql)).bind(relations).bind(modes).fetch_all(connection).await?;
     rows.iter().map(read).collect()
 }
 

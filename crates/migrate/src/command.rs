@@ -218,5 +218,5 @@ fn strongest(stood: &BTreeMap<i64, String>, seen: &BTreeSet<(i64, String)>) -> V
             modes.entry(name).or_default().push(mode);
         }
     }
-    modes.into_iter().map(|(on, modes)| LockTaken::strongest(on, &modes)).collect()
+    modes.into_iter().filter_map(|(on, modes)| LockTaken::strongest(on, &modes)).collect()
 }

@@ -113,7 +113,7 @@ async fn a_rehearsal_on_a_copy_says_what_each_statement_does_and_whether_there_i
     let rehearsal = rehearse_on_copy(&context, &copy, &read(&folder), &RunOptions::default()).await.unwrap();
     let found = &rehearsal.statements;
     assert_eq!(found[0].rewrites[0].why, "a column's type changes in form");
-    assert_eq!(found[0].locks[0].mode, "ACCESS EXCLUSIVE");
+    assert_eq!(found[0].locks[0].mode.words(), "ACCESS EXCLUSIVE");
     assert!(found[1].rewrites.is_empty() && found[1].scans[0].rows == 100);
     let deleted: Vec<_> = found[2].rows.iter().map(|rows| (rows.table.as_str(), rows.deleted)).collect();
     assert_eq!(deleted, [("public.p", 10), ("public.c", 10)]);

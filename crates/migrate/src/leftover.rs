@@ -7,7 +7,7 @@ use sqlx::Row;
 
 use crate::Error;
 use crate::session::Session;
-use crate::sql::{IndexName, Phrase, index_built};
+use crate::sql::{Phrase, RelationName, index_built};
 
 /// What became of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ async fn drop_index(session: &mut Session<'_>, full: &str) -> Result<(), Error> 
     session.execute(&sql).await.result.map_err(session.target.failed("drop an unusable index"))
 }
 
-async fn find(session: &mut Session<'_>, name: &IndexName) -> Result<Option<(String, bool)>, Error> {
+async fn find(session: &mut Session<'_>, name: &RelationName) -> Result<Option<(String, bool)>, Error> {
     let row = crate::target::query(
         "select format('%I.%I', n.nspname, c.relname), i.indisvalid and i.indisready from pg_catalog.pg_index i
          join pg_catalog.pg_class c on c.oid = i.indexrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace

@@ -15,11 +15,13 @@ mod down;
 mod error;
 mod failure;
 mod folder;
+mod foreseen;
 mod gate;
 mod history;
 mod leftover;
 mod lint;
 mod lock;
+mod lock_mode;
 mod measured;
 mod observe;
 mod plan;
@@ -43,19 +45,26 @@ pub use down::{DownReport, DownTo, down};
 pub use error::{Consequence, Error, Place};
 pub use failure::Cause;
 pub use folder::{Fault, FaultKind, Folder, Migration, Script};
+pub use foreseen::Foreseen;
 pub use gate::{Candidate, Gate, gate};
 pub use history::{Applied, History};
 pub use lint::Advice;
+pub use lock_mode::LockMode;
 pub use measured::{LockTaken, Measured, Rewrite, RowsChanged, Scan};
 pub use plan::{Plan, PlannedFile, TableSize, Transaction, plan};
 pub use rehearsal::{Rehearsal, WayBack, rehearse_in_place, rehearse_on_copy};
 pub use run::{RunOptions, RunReport, run};
 pub use schema::{Change, Schema};
+pub use sql::Expected;
 pub use status::{Status, status};
 pub use target::Target;
 
 #[cfg(test)]
 mod folder_tests;
+#[cfg(test)]
+mod forecast_tests;
+#[cfg(test)]
+mod oracle_tests;
 #[cfg(test)]
 mod run_tests;
 #[cfg(test)]

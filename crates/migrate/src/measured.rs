@@ -3,6 +3,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::Place;
+use crate::lock_mode::LockMode;
 
 /// What one statement of a rehearsal did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -28,7 +29,7 @@ pub struct Measured {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LockTaken {
     pub on: String,
-    pub mode: String,
+    pub mode: LockMode,
     /// What others cannot do meanwhile.
     pub blocks: &'static str,
 }
@@ -61,24 +62,10 @@ impl RowsChanged {
     }
 }
 
-/// Weakest first, with PostgreSQL's own names.
-const MODES: &[(&str, &str, &str)] = &[
-    ("AccessShareLock", "ACCESS SHARE", "only what needs the table for itself"),
-    ("RowShareLock", "ROW SHARE", "only what needs the table for itself"),
-    ("RowExclusiveLock", "ROW EXCLUSIVE", "building indexes and changing the table"),
-    ("ShareUpdateExclusiveLock", "SHARE UPDATE EXCLUSIVE", "vacuum and changing the table"),
-    ("ShareLock", "SHARE", "all writes"),
-    ("ShareRowExclusiveLock", "SHARE ROW EXCLUSIVE", "all writes"),
-    ("ExclusiveLock", "EXCLUSIVE", "all writes and locking reads"),
-    ("AccessExclusiveLock", "ACCESS EXCLUSIVE", "everything, reads included"),
-];
-
 impl LockTaken {
-    pub(crate) fn strongest(on: &str, modes: &[&str]) -> Self {
-        let found = MODES.iter().rev().find(|(name, _, _)| modes.contains(name));
-        let (mode, blocks) =
-            found.map_or(("an unknown mode", "it is not known what"), |(_, mode, blocks)| (*mode, *blocks));
-        Self { on: on.to_owned(), mode: mode.to_owned(), blocks }
+    pub(crate) fn strongest(on: &str, modes: &[&str]) -> Option<Self> {
+        let mode = LockMode::ALL.into_iter().rev().find(|mode| modes.contains(&mode.catalog_name()))?;
+        Some(Self { on: on.to_owned(), mode, blocks: mode.blocks() })
     }
 }
 

@@ -146,7 +146,7 @@ impl Recorder {
                 taken.entry(&found.name).or_default().push(mode);
             }
         }
-        taken.into_iter().map(|(on, modes)| LockTaken::strongest(on, &modes)).collect()
+        taken.into_iter().filter_map(|(on, modes)| LockTaken::strongest(on, &modes)).collect()
     }
 
     fn compare(&self, after: &State, measured: &mut Measured, phrase: &Phrase) {
@@ -160,7 +160,12 @@ impl Recorder {
                 });
             }
             let read = now.read - before.read;
-            if now.scans > before.scans && matches!(now.kind.as_str(), "r" | "m") && self.stood.contains_key(oid) {
+            // An index that is built over an empty table looks like reading it.
+            if now.scans > before.scans
+                && read > 0
+                && matches!(now.kind.as_str(), "r" | "m")
+                && self.stood.contains_key(oid)
+            {
                 measured.scans.push(Scan { table: now.name.clone(), rows: read });
             }
             let changed = RowsChanged {

@@ -6,6 +6,7 @@ use crate::blocker::{self, Blocker};
 use crate::bookkeeping::{self, Direction};
 use crate::cuts::{Batch, Cut, batches};
 use crate::folder::{Fault, Folder, Migration};
+use crate::foreseen::{Foreseen, foresee};
 use crate::history::History;
 use crate::lint::{Advice, lint};
 use crate::run::judge;
@@ -26,7 +27,9 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     pub advice: Vec<Advice>,
     pub tables: Vec<TableSize>,
-    /// Sessions that hold locks on those tables right now.
+    /// What statements would lock, write anew and read whole of what is there now.
+    pub foreseen: Vec<Foreseen>,
+    /// Sessions that a run would wait for right now.
     pub blockers: Vec<Blocker>,
     /// Objects changed outside of migrations since the newest run.
     pub drift: Vec<Change>,
@@ -95,6 +98,7 @@ async fn plan_in(
         }
     };
     let touched = touched(&pending);
+    let forecasts = foresee(connection, &pending).await.map_err(&failed)?;
     let schema = Schema::read(connection).await.map_err(&failed)?;
     let major = catalog::major(connection).await.map_err(&failed)?;
     let standing = bookkeeping::standing(connection).await.map_err(&failed)?;
@@ -106,7 +110,8 @@ async fn plan_in(
         faults,
         advice: pending.iter().flat_map(|migration| lint(&migration.up, major)).collect(),
         tables: sizes(connection, &touched).await.map_err(&failed)?,
-        blockers: blocker::on_tables(connection, &touched).await.map_err(&failed)?,
+        blockers: blocker::of_wanted(connection, &forecasts.wanted).await.map_err(&failed)?,
+        foreseen: forecasts.statements,
         drift: aftermath::drift(connection, &schema).await.map_err(&failed)?,
         bookkeeping: standing != bookkeeping::Standing::Forbidden,
     })

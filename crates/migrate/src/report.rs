@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use crate::{Measured, Plan, Rehearsal, WayBack};
+use crate::{Expected, Foreseen, LockMode, Measured, Plan, Rehearsal, WayBack};
 
 const LISTED_MAX: usize = 20;
 
@@ -25,6 +25,7 @@ impl Display for Plan {
             .iter()
             .map(|table| format!("{}: {}, about {} rows", table.table, bytes(table.bytes), table.rows_estimated));
         listed(f, "tables touched", sizes)?;
+        listed(f, "what statements hold until COMMIT", self.foreseen.iter().filter(|one| one.weighs()))?;
         listed(f, "in the way right now", &self.blockers)?;
         listed(f, "changed outside of migrations", &self.drift)?;
         let advice =
@@ -34,6 +35,30 @@ impl Display for Plan {
             writeln!(f, "this role may not create the schema backstay: no journal will be kept")?;
         }
         Ok(())
+    }
+}
+
+impl Foreseen {
+    /// Rows are written by most files; that alone would hide the rest.
+    fn weighs(&self) -> bool {
+        self.opaque || self.scans != Expected::No || self.locks.iter().any(|lock| lock.mode != LockMode::RowExclusive)
+    }
+}
+
+impl Display for Foreseen {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} line {} (`{}`)", self.place.file, self.place.line, self.place.begins)?;
+        for lock in &self.locks {
+            write!(f, "; {} in {}: blocks {}", lock.on, lock.mode, lock.blocks)?;
+        }
+        for (what, expected) in [("writes it anew", self.rewrites), ("reads it whole", self.scans)] {
+            match expected {
+                Expected::No => {}
+                Expected::Yes => write!(f, "; {what}")?,
+                Expected::Depends(why) => write!(f, "; {what}, {why}")?,
+            }
+        }
+        if self.opaque { f.write_str("; what it locks only a rehearsal shows") } else { Ok(()) }
     }
 }
 

@@ -20,24 +20,29 @@ pub(crate) enum BlockRule {
     Refused,
 }
 
-/// An index that a statement builds without blocking writes, and may leave behind invalid.
+/// A relation as a statement names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct IndexName {
+pub(crate) struct RelationName {
     pub(crate) schema: Option<String>,
     pub(crate) name: String,
 }
 
 impl Phrase {
     pub(crate) fn of(sql: &str) -> Self {
-        let words = Lexer::new(sql)
-            .filter(|(token, _, _)| !matches!(token, Token::Space | Token::Comment))
-            .take(PHRASE_TOKENS_MAX)
-            .map(|(token, start, end)| {
-                let text = sql.get(start..end).unwrap_or_default();
-                if token == Token::Word { text.to_uppercase() } else { text.to_owned() }
-            })
-            .collect();
+        Self { words: words(sql).take(PHRASE_TOKENS_MAX).collect() }
+    }
+
+    /// All of a statement, not only how it begins.
+    pub(crate) fn whole(sql: &str) -> Self {
+        Self { words: words(sql).collect() }
+    }
+
+    pub(crate) fn from_words(words: Vec<String>) -> Self {
         Self { words }
+    }
+
+    pub(crate) fn words(&self) -> &[String] {
+        &self.words
     }
 
     pub(crate) fn at(&self, index: usize) -> &str {
@@ -59,14 +64,63 @@ impl Phrase {
     }
 
     /// A possibly qualified name that starts at `index`, and where it ends.
-    pub(crate) fn name(&self, index: usize) -> Option<(IndexName, usize)> {
+    pub(crate) fn name(&self, index: usize) -> Option<(RelationName, usize)> {
         let first = unquoted(self.at(index))?;
         if self.at(index + 1) == "." {
             let name = unquoted(self.at(index + 2))?;
-            return Some((IndexName { schema: Some(first), name }, index + 3));
+            return Some((RelationName { schema: Some(first), name }, index + 3));
         }
-        Some((IndexName { schema: None, name: first }, index + 1))
+        Some((RelationName { schema: None, name: first }, index + 1))
     }
+
+    /// The first place from `at` on that holds none of these.
+    pub(crate) fn skip(&self, at: usize, words: &[&str]) -> usize {
+        (at..=self.words.len()).find(|&index| !words.contains(&self.at(index))).unwrap_or(at)
+    }
+
+    /// Names with commas between them, each perhaps behind ONLY.
+    pub(crate) fn names(&self, at: usize) -> Vec<RelationName> {
+        let mut names = Vec::new();
+        let mut at = self.skip(at, &["ONLY"]);
+        while let Some((name, end)) = self.name(at) {
+            names.push(name);
+            let end = self.skip(end, &["*"]);
+            if self.at(end) != "," {
+                break;
+            }
+            at = self.skip(end + 1, &["ONLY"]);
+        }
+        names
+    }
+
+    /// The name behind the first such keyword from `at` on.
+    pub(crate) fn name_behind(&self, keyword: &str, at: usize) -> Option<RelationName> {
+        let found = self.words.iter().skip(at).position(|word| word == keyword)?;
+        self.name(self.skip(at + found + 1, &["ONLY"])).map(|(name, _)| name)
+    }
+
+    /// The table in `table.column` or `schema.table.column`.
+    pub(crate) fn table_of_column(&self, at: usize) -> Option<RelationName> {
+        let (name, end) = self.name(at)?;
+        if self.at(end) == "." {
+            return Some(name);
+        }
+        name.schema.map(|table| RelationName { schema: None, name: table })
+    }
+
+    /// Where a list of options in parentheses at `at` ends; `at` where there is none.
+    pub(crate) fn behind_parentheses(&self, at: usize) -> usize {
+        let closed = || self.words.iter().skip(at).position(|word| word == ")");
+        if self.at(at) == "(" { closed().map_or(at, |length| at + length + 1) } else { at }
+    }
+}
+
+fn words(sql: &str) -> impl Iterator<Item = String> {
+    let tokens = Lexer::new(sql).filter(|(token, _, _)| !matches!(token, Token::Space | Token::Comment));
+    tokens.map(|(token, start, end)| {
+        let text = sql.get(start..end).unwrap_or_default();
+        if token == Token::Word { text.to_uppercase() } else { text.to_owned() }
+    })
 }
 
 fn unquoted(word: &str) -> Option<String> {
@@ -133,7 +187,7 @@ fn connects_nowhere(phrase: &Phrase) -> bool {
 }
 
 /// The index that `CREATE INDEX CONCURRENTLY` names.
-pub(crate) fn index_built(phrase: &Phrase) -> Option<IndexName> {
+pub(crate) fn index_built(phrase: &Phrase) -> Option<RelationName> {
     let after_index = match (phrase.at(0), phrase.at(1), phrase.at(2)) {
         ("CREATE", "INDEX", "CONCURRENTLY") => 3,
         ("CREATE", "UNIQUE", "INDEX") if phrase.at(3) == "CONCURRENTLY" => 4,
