@@ -7,6 +7,8 @@ mod bad_input;
 mod discretion;
 mod ground;
 mod guard;
+#[path = "../incidents/main.rs"]
+mod incidents;
 mod killed;
 mod migrate;
 mod restore;

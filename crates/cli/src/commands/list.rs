@@ -39,7 +39,7 @@ pub fn summary(entry: &Entry) -> Value {
 /// How far a snapshot may be trusted, in a word.
 pub fn standing(entry: &Entry) -> &'static str {
     match &entry.verdict {
-        None => "not examined",
+        None => "untried",
         Some(verdict) => match (verdict.judgement.is_good(), verdict.examination) {
             (true, backstay_model::Examination::Prove) => "proven",
             (true, backstay_model::Examination::Check) => "checked",
@@ -68,8 +68,8 @@ fn text(entries: &[Entry], project: &Project, all: bool) -> String {
             }
             let mut row = vec![
                 manifest.id.to_string(),
-                amounts::local(manifest.taken_at),
-                amounts::ago(manifest.taken_at, now),
+                amounts::local_day(manifest.taken_at),
+                amounts::ago(manifest.taken_at, now).trim_end_matches(" ago").to_owned(),
                 standing(entry).to_owned(),
                 amounts::bytes(manifest.bytes()),
                 notes.join(", "),

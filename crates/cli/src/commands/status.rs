@@ -1,4 +1,6 @@
-use backstay_restore::{Status, status};
+use backstay_model::Loss;
+use backstay_repository::Entry;
+use backstay_restore::{Source, Status, Wish, plan, status};
 use serde_json::json;
 
 use crate::output::amounts;
@@ -12,16 +14,27 @@ pub async fn run(surroundings: &Surroundings) -> Result<Report, Failure> {
     let unfinished: Vec<_> =
         status.unfinished.iter().map(|run| json!({"run": run.run, "who": run.who, "alive": run.alive})).collect();
     let last_good = status.last_good.as_ref().map(|entry| &entry.manifest.id);
+    let loss = match &status.last_good {
+        Some(entry) => loss(&release, entry).await,
+        None => None,
+    };
     let next = next(&status);
-    Ok(Report::seen(text(&release, &status, &next))
+    Ok(Report::seen(text(&release, &status, loss.as_ref(), &next))
         .field("running", &status.running)
         .field("unfinished", unfinished)
         .field("last_good", last_good)
+        .field("loss", &loss)
         .field("kept", &status.kept)
         .field("next", next))
 }
 
-fn text(release: &Release, status: &Status, next: &str) -> String {
+/// What going back to the last good snapshot would lose, where that can be told beforehand.
+async fn loss(release: &Release, last_good: &Entry) -> Option<Loss> {
+    let source = Source::open(&release.repository, last_good).await.ok()?;
+    plan(&release.site(), &source, &Wish::default()).await.ok()?.loss
+}
+
+fn text(release: &Release, status: &Status, loss: Option<&Loss>, next: &str) -> String {
     let now = release.context.clock.now();
     let settings = &release.project.settings;
     let mut lines = vec![format!(
@@ -51,6 +64,14 @@ fn text(release: &Release, status: &Status, next: &str) -> String {
         }
         None => say("last good", "none: no snapshot is proven".to_owned()),
     }
+    if status.last_good.is_some() {
+        let words = match loss.map(Loss::rows) {
+            Some(0) => "no row, by the server's write counters".to_owned(),
+            Some(rows) => format!("about {}, and keep them beside", amounts::counted(rows, "row", "rows")),
+            None => "not known beforehand; counted and kept at the switch".to_owned(),
+        };
+        say("would lose", words);
+    }
     for run in &status.unfinished {
         let alive = match run.alive {
             Some(true) => "at work now",
@@ -79,6 +100,6 @@ fn next(status: &Status) -> String {
     } else if !status.kept.is_empty() {
         "backstay undo, or backstay settle once you are content".to_owned()
     } else {
-        "backstay guard -- COMMAND to deploy, backstay restore before-deploy --plan to see a way back".to_owned()
+        "backstay guard -- COMMAND to deploy; backstay restore latest --plan to see a way back".to_owned()
     }
 }

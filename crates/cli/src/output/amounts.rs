@@ -64,6 +64,11 @@ pub fn local(moment: DateTime<Utc>) -> String {
     moment.with_timezone(&Local).format("%Y-%m-%d %H:%M %z").to_string()
 }
 
+/// The same in a narrow column; the id beside it has the year.
+pub fn local_day(moment: DateTime<Utc>) -> String {
+    moment.with_timezone(&Local).format("%m-%d %H:%M %z").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
