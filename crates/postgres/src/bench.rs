@@ -56,13 +56,18 @@ impl Bench {
 
     pub(crate) async fn on(cluster: PrivateCluster) -> Self {
         cluster.sql("postgres", &fixture_text("roles.sql"));
+        Self::around(cluster, &Secret::None).await
+    }
+
+    /// Without the roles; sealed where a secret is given.
+    pub(crate) async fn around(cluster: PrivateCluster, secret: &Secret) -> Self {
         let options = backstay_repository::Options {
             cache: None,
             clock: Arc::new(SystemClock::default()),
             host: "bench".to_owned(),
         };
         let store = Arc::new(MemoryStore::default());
-        let repository = Repository::create(store, &Secret::None, options).await.unwrap();
+        let repository = Repository::create(store, secret, options).await.unwrap();
         let run = RunId::new(Utc::now(), 0x4f2a);
         let purpose = LeasePurpose::Change(Environment::unnamed());
         let lease = repository.lease(purpose, &run, Duration::from_secs(60), &Silent).await.unwrap();

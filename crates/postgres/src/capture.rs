@@ -1,10 +1,12 @@
 //! Capture of every configured database: locks first, then the snapshot, then everything under it.
 
 pub(crate) mod copy;
+mod dumped;
 mod freeze;
 pub(crate) mod large_objects;
 mod rows;
 pub(crate) mod statements;
+pub(crate) mod verifiers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +17,7 @@ use backstay_run::Context;
 use bytes::Bytes;
 use tokio::io::AsyncReadExt;
 
+use self::dumped::Dumped;
 use self::freeze::Frozen;
 use crate::catalog::relations::Relation;
 use crate::catalog::{database, partitions, roles, sequences};
@@ -22,7 +25,7 @@ use crate::schema::SchemaDump;
 use crate::session::connect;
 use crate::{
     DatabaseFacts, Error, MatviewFacts, Moment, ServerFacts, ServerPart, Session, Settings, TableFacts, fingerprint,
-    history, loss, schema,
+    history, loss,
 };
 
 const PIECE_BYTES: usize = 256 << 10;
@@ -56,8 +59,12 @@ pub(crate) async fn capture_sources(
         let mut facts = ServerFacts { fingerprints: fingerprint::ALGORITHM.to_owned(), ..ServerFacts::default() };
         let mut contents = Contents::new();
         for source in &sources {
-            let captured = OneDatabase { part, context, writer, source }.capture(&mut facts, &mut contents).await?;
-            facts.databases.push(captured);
+            let one = OneDatabase { part, context, writer, source };
+            let captured = one.capture(&mut facts, &mut contents).await;
+            facts.databases.push(captured.map_err(|error| match facts.standby {
+                true => error.on_standby(source.settings.database()),
+                false => error,
+            })?);
         }
         captured_of(contents, &facts)
     };
@@ -107,16 +114,14 @@ impl OneDatabase<'_> {
         let label = &self.source.label;
         let mut session = connect(&self.source.settings, "capture").await?;
         describe_server(&mut session, server).await?;
-        let major = session.major();
         // Before the snapshot: see there.
         let counters = loss::read_counters(&mut session).await?;
-        let Frozen { mut session, relations, moment, snapshot } =
-            freeze::freeze(session, self.part.options(), self.context).await?;
-
-        // Sequences first, while they are near the snapshot: they go on without it.
-        let sequences = sequences::read(&mut session).await?;
+        let Dumped { frozen, sequences, dump } =
+            dumped::freeze_and_dump(session, self.part, self.context, &self.source.settings).await?;
+        let Frozen { mut session, relations, moment, snapshot } = frozen;
         let mut facts = database::read(&mut session, label).await?;
         facts.sequences = sequences;
+        facts.sequences_lost = sequences::lost_on_standby(&mut session).await?.len() as u64;
         facts.moment = Moment { counters, ..moment };
         facts.not_covered = self.not_covered(&mut session, &relations).await?;
         facts.matviews = relations.iter().filter(|relation| relation.kind == "m").map(matview).collect();
@@ -124,6 +129,7 @@ impl OneDatabase<'_> {
         let wanted: BTreeSet<_> =
             facts.roles.iter().cloned().chain(server.roles.drain(..).map(|role| role.name)).collect();
         server.roles = roles::describe(&mut session, &wanted).await?;
+        contents.extend(verifiers::capture(&mut session, self.writer, server, &mut facts.not_covered).await?);
         facts.migrations = history::heads(&mut session).await?;
         let mut tables = self.tables(&session, &relations)?;
         let scattered = partitions::scattered(&mut session).await?;
@@ -134,9 +140,6 @@ impl OneDatabase<'_> {
             }
         }
 
-        let tools = self.part.tools().as_ref();
-        let lock_timeout = self.part.options().lock_timeout;
-        let dump = schema::dump(tools, &self.source.settings, major, Some(&snapshot), lock_timeout).await?;
         facts.schema_stream = format!("{label}/schema");
         let root = self.store(&dump, &facts.schema_stream).await?;
         contents.insert(facts.schema_stream.clone(), root);
@@ -214,6 +217,8 @@ impl OneDatabase<'_> {
                 found.push(format!("the rows of {title}, which extension {extension} fills itself"));
             }
         }
+        let lost = |name| format!("the unlogged sequence {name}, which a standby does not have");
+        found.extend(sequences::lost_on_standby(session).await?.into_iter().map(lost));
         found.extend(database::not_covered(session).await?);
         Ok(found)
     }

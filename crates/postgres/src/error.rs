@@ -3,6 +3,9 @@ use std::path::PathBuf;
 use backstay_part::ErrorKind;
 use thiserror::Error;
 
+/// Serialization failure, deadlock, the database is dropped.
+const RECOVERY_CONFLICTS: [&str; 3] = ["40001", "40P01", "57P04"];
+
 /// Why something about a server or its databases did not work.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -55,6 +58,15 @@ pub enum Error {
     Unreadable { database: String, tables: Vec<String> },
     #[error("cannot lock the tables of {database} for reading within {seconds} s: {blocker}")]
     Locked { database: String, seconds: u64, blocker: String },
+    #[error(
+        "the standby ended the reading of {database}, for it stood in the way of what the primary sent; \
+         a longer max_standby_streaming_delay, or hot_standby_feedback, lets it finish"
+    )]
+    RecoveryConflict {
+        database: String,
+        #[source]
+        source: Box<Error>,
+    },
     #[error("the tables of {database} do not stand still: {what}")]
     Moving { database: String, what: String },
     #[error("cannot copy the rows of {table} in {database}")]
@@ -115,6 +127,19 @@ impl Error {
 
     pub(crate) fn query(action: impl Into<String>, database: &str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Query { action: action.into(), database: database.to_owned(), source }
+    }
+
+    /// What this means where it came from a standby. A session that only reads can fail there so for one
+    /// reason alone.
+    pub(crate) fn on_standby(self, database: &str) -> Self {
+        let ended = match &self {
+            Self::ToolFailed { said, .. } => said.contains("conflict with recovery"),
+            _ => self.sqlstate().is_some_and(|state| RECOVERY_CONFLICTS.contains(&state.as_str())),
+        };
+        match ended {
+            true => Self::RecoveryConflict { database: database.to_owned(), source: Box::new(self) },
+            false => self,
+        }
     }
 
     /// The SQLSTATE where the server refused.

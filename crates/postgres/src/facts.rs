@@ -21,6 +21,8 @@ pub struct ServerFacts {
     pub databases: Vec<DatabaseFacts>,
     /// The roles that objects, grants and settings name.
     pub roles: Vec<RoleFacts>,
+    /// The stream with what the roles' passwords are verified by; nothing where it could not be read, or not sealed.
+    pub verifiers_stream: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -54,6 +56,8 @@ pub struct DatabaseFacts {
     pub objects: Vec<ObjectFacts>,
     pub tables: Vec<TableFacts>,
     pub sequences: Vec<SequenceFacts>,
+    /// How many more there are that a standby has nothing of.
+    pub sequences_lost: u64,
     pub large_objects: LargeObjectFacts,
     pub matviews: Vec<MatviewFacts>,
     pub publications: Vec<String>,

@@ -45,4 +45,8 @@ pub use tools::{LocalTools, Tool, ToolCall, ToolOutcome, Tools};
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod connection_tests;
+#[cfg(test)]
+mod elsewhere_tests;
+#[cfg(test)]
 mod oracle_tests;

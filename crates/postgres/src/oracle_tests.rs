@@ -261,6 +261,42 @@ async fn databases_of_other_encodings_and_manners_come_back() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_users_added_to_the_tables_of_an_extension_comes_back() {
+    let Some(bin) = majors().into_iter().next() else { return drop(Bench::start().await) };
+    let control = "default_version = '1.0'\nrelocatable = false\nschema = ledger\n";
+    let bench = Bench::on(PrivateCluster::with_extension(&bin, "ledger", control, LEDGER)).await;
+    bench.cluster.sql("postgres", "create database extended owner torture_owner");
+    bench.cluster.sql(
+        "extended",
+        "create extension ledger; create table plain as select 1 as id;
+         insert into ledger.settings values ('mine', 'kept', false); update ledger.settings set value = 'lost' where builtin;
+         insert into ledger.zz_accounts select n from generate_series(501, 900) n;
+         insert into ledger.aa_entries select n, n from generate_series(501, 900) n;
+         insert into ledger.inner_cache values (1);
+         select nextval('ledger.tickets'), nextval('ledger.tickets')",
+    );
+    let (captured, facts) = bench.capture(&bench.part("postgres", &["extended"])).await.unwrap();
+    let rows = facts.databases[0].tables.iter().map(|table| (table.name.as_str(), table.rows)).collect::<Vec<_>>();
+    assert_eq!(rows, [("aa_entries", 400), ("settings", 1), ("zz_accounts", 400), ("plain", 1)]);
+    assert!(captured.not_covered.iter().any(|what| what.contains("ledger.inner_cache")), "{:?}", captured.not_covered);
+    assert_eq!(facts.databases[0].sequences[0].last_value, 2);
+    reads_like_a_plain_copy(&bench, &bench, "postgres", "extended").await;
+}
+
+const LEDGER: &str = "
+    create table settings (name text primary key, value text, builtin boolean not null default false);
+    insert into settings values ('theirs', 'builtin', true);
+    create table zz_accounts (id integer primary key);
+    create table aa_entries (id integer primary key, account integer not null references zz_accounts);
+    create table inner_cache (id integer);
+    create sequence tickets;
+    select pg_catalog.pg_extension_config_dump('settings', 'where not builtin');
+    select pg_catalog.pg_extension_config_dump('zz_accounts', '');
+    select pg_catalog.pg_extension_config_dump('aa_entries', '');
+    select pg_catalog.pg_extension_config_dump('tickets', '');
+";
+
 const MANNERS: &str = "
     create table of_bytes (text text);
     create materialized view seen as select count(*) from of_bytes;

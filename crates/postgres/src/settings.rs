@@ -108,7 +108,11 @@ impl Settings {
             Some(Err(_)) => return Err(bad("connect_timeout", "is not a number of seconds")),
         };
         let mut path = |key: &str| take(key).map(|path| PathBuf::from(path.as_str()));
-        let (ssl_root_cert, ssl_cert, ssl_key) = (path("sslrootcert"), path("sslcert"), path("sslkey"));
+        let (mut ssl_root_cert, ssl_cert, ssl_key) = (path("sslrootcert"), path("sslcert"), path("sslkey"));
+        if verified && ssl_root_cert.is_none() {
+            let usual = surroundings.home.as_ref().map(|home| home.join(".postgresql/root.crt"));
+            ssl_root_cert = usual.filter(|path| path.is_file());
+        }
         let passfile = path("passfile");
         let mut settings = Self {
             host: if host.starts_with('/') { Host::Socket(host.into()) } else { Host::Name(host) },

@@ -6,6 +6,7 @@ mod finish;
 mod large_objects;
 mod plan;
 mod refusals;
+mod roles;
 mod rows;
 
 use backstay_model::RunId;
@@ -30,6 +31,7 @@ pub(crate) async fn stage(part: &ServerPart, context: &Context, recorded: &Recor
     let mut outside = connect_outside(part, &switch.names(), "stage").await?;
     refusals::refuse(&mut outside, &facts).await?;
     let work = async {
+        roles::make(&mut outside, context, recorded, &facts).await?;
         for (trio, database) in switch.databases.iter().zip(&facts.databases) {
             let build = Build { part, context, recorded, run: &switch.run, trio, facts: database };
             build.build(&mut outside, &facts).await?;
@@ -42,7 +44,7 @@ pub(crate) async fn stage(part: &ServerPart, context: &Context, recorded: &Recor
     };
     if result.is_err() {
         // The first error is the one to tell; what is left is named by the run and found again.
-        let _ = drop_half_built(part, &switch).await;
+        let _ = drop_half_built(part, context, &switch).await;
     }
     result
 }
@@ -80,6 +82,7 @@ pub(crate) async fn abandon(
     for database in swap::abandon(&mut session, run).await? {
         context.warn(format!("{database} was live for a while and may hold rows written then; it is left there"));
     }
+    roles::unmake(&mut session, context, run, &live).await?;
     session.close().await;
     Ok(())
 }
@@ -99,12 +102,14 @@ fn switch_of(part: &ServerPart, context: &Context, facts: &ServerFacts) -> Resul
     Ok(Switch { run: context.run.clone(), databases })
 }
 
-async fn drop_half_built(part: &ServerPart, switch: &Switch) -> Result<(), Error> {
+async fn drop_half_built(part: &ServerPart, context: &Context, switch: &Switch) -> Result<(), Error> {
     let mut session = connect_outside(part, &switch.names(), "clear away").await?;
     let staged: Vec<_> = switch.databases.iter().map(|trio| trio.staged.clone()).collect();
     for name in look_up(&mut session, &staged).await?.into_keys() {
         drop_database(&mut session, &name).await?;
     }
+    let live: Vec<_> = switch.databases.iter().map(|trio| trio.live.clone()).collect();
+    roles::unmake(&mut session, context, &switch.run, &live).await?;
     session.close().await;
     Ok(())
 }

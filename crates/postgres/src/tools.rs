@@ -1,5 +1,7 @@
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::io::AsyncReadExt;
@@ -104,7 +106,12 @@ pub trait Tools: Send + Sync {
 #[derive(Debug, Clone)]
 pub struct LocalTools {
     folders: Vec<PathBuf>,
+    /// What programs said of their versions: they are asked once.
+    known: Arc<Mutex<HashMap<PathBuf, Option<Version>>>>,
 }
+
+/// The major, and all of it.
+type Version = (u32, String);
 
 impl LocalTools {
     /// Looks in `folders` (the folders of the search path, say) and where packages put such programs.
@@ -122,12 +129,22 @@ impl LocalTools {
             folders.extend(below(Path::new(parent), suffix));
         }
         folders.push("/usr/local/pgsql/bin".into());
-        Self { folders }
+        Self::only(folders)
     }
 
     /// Only these folders.
     pub fn only(folders: Vec<PathBuf>) -> Self {
-        Self { folders }
+        Self { folders, known: Arc::default() }
+    }
+
+    async fn version_of(&self, path: &Path) -> Option<Version> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        if let Some(version) = known {
+            return version;
+        }
+        let version = version_of(path).await;
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), version.clone());
+        version
     }
 
     /// The program of the lowest major that is enough: what a newer pg_dump writes, an older server may not read.
@@ -135,7 +152,7 @@ impl LocalTools {
         let mut best: Option<(u32, PathBuf, String)> = None;
         for folder in &self.folders {
             let path = folder.join(tool.program());
-            let Some((found, version)) = version_of(&path).await else { continue };
+            let Some((found, version)) = self.version_of(&path).await else { continue };
             if found >= major && best.as_ref().is_none_or(|(best, ..)| found < *best) {
                 best = Some((found, path, version));
             }
@@ -219,7 +236,7 @@ async fn said(mut stderr: tokio::process::ChildStderr) -> std::io::Result<Vec<St
     Ok(String::from_utf8_lossy(&kept).lines().map(str::to_owned).collect())
 }
 
-async fn version_of(path: &Path) -> Option<(u32, String)> {
+async fn version_of(path: &Path) -> Option<Version> {
     if !path.is_file() {
         return None;
     }

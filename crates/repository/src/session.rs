@@ -72,6 +72,10 @@ impl Session {
         self.repository.keys()
     }
 
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.repository.is_sealed()
+    }
+
     pub(crate) fn bytes_stored(&self) -> u64 {
         self.stored.load(Ordering::Relaxed)
     }

@@ -46,6 +46,11 @@ impl SnapshotWriter {
         stream.finish().await
     }
 
+    /// Whether what is written is sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.session.is_sealed()
+    }
+
     /// Bytes written to the store by this snapshot so far.
     pub fn bytes_stored(&self) -> u64 {
         self.session.bytes_stored()

@@ -32,6 +32,8 @@ pub struct PrivateCluster {
     folder: TempDir,
     port: u16,
     major: u32,
+    /// Where its programs are its own; held for as long as it runs.
+    programs: Option<TempDir>,
 }
 
 impl PrivateCluster {
@@ -52,7 +54,81 @@ impl PrivateCluster {
         let template = template(bin, major);
         done(Command::new("cp").args(["-a", "--reflink=auto"]).arg(&template).arg(&data), "copy the template");
         own(folder.path());
-        let mut cluster = Self { bin: bin.to_owned(), folder, port: 0, major };
+        Self { bin: bin.to_owned(), folder, port: 0, major, programs: None }.begun(settings)
+    }
+
+    /// A cluster of the programs in `bin` that knows one more extension. Nothing of what is installed is
+    /// touched: a server looks for extensions beside its own program, and this one's is a copy.
+    pub fn with_extension(bin: &Path, name: &str, control: &str, script: &str) -> Self {
+        let said = |what: &str| {
+            let output = done(Command::new(bin.join("pg_config")).arg(what), "ask pg_config");
+            PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+        };
+        let (programs, shared, libraries) = (said("--bindir"), said("--sharedir"), said("--pkglibdir"));
+        let common: PathBuf =
+            programs.components().zip(shared.components()).take_while(|(a, b)| a == b).map(|(a, _)| a).collect();
+        let home = tempfile::Builder::new().prefix("bk-pg-own").tempdir_in("/tmp").expect("a folder for the programs");
+        own(home.path());
+        let moved = |path: &Path| home.path().join(path.strip_prefix(&common).expect("folders of one installation"));
+        let link = |from: &Path, to: &Path| std::os::unix::fs::symlink(from, to).expect("a link to what is installed");
+        let folder = |path: &Path| fs::create_dir_all(path).expect("a folder for the programs");
+        let own_bin = moved(&programs);
+        folder(&own_bin);
+        done(Command::new("cp").arg("-aL").arg(programs.join(".")).arg(&own_bin), "copy the programs");
+        folder(moved(&libraries).parent().expect("a folder above"));
+        if !moved(&libraries).exists() {
+            link(&libraries, &moved(&libraries));
+        }
+        let extensions = moved(&shared).join("extension");
+        folder(&extensions);
+        for (from, to) in [(shared.clone(), moved(&shared)), (shared.join("extension"), extensions.clone())] {
+            for entry in fs::read_dir(from).expect("what is installed").flatten() {
+                let to = to.join(entry.file_name());
+                if !to.exists() {
+                    link(&entry.path(), &to);
+                }
+            }
+        }
+        fs::write(extensions.join(format!("{name}.control")), control).expect("the extension");
+        fs::write(extensions.join(format!("{name}--1.0.sql")), script).expect("the extension");
+        let mut cluster = Self::start_from(&own_bin, &[]);
+        cluster.programs = Some(home);
+        cluster
+    }
+
+    /// A hot standby that follows this cluster. It follows for as long as both are there.
+    pub fn standby(&self, settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::Builder::new().prefix("bk-pg").tempdir_in("/tmp").expect("a folder for the standby");
+        own(folder.path());
+        let mut backup = as_server(&self.bin.join("pg_basebackup"));
+        backup.args(["-h", "127.0.0.1", "-U", "postgres", "-c", "fast", "-X", "stream", "--no-sync"]);
+        backup.arg(format!("--port={}", self.port)).arg("-D").arg(folder.path().join("data"));
+        done(&mut backup, "copy the primary");
+        File::create(folder.path().join("data/standby.signal")).expect("the sign of a standby");
+        let primary = format!("host=127.0.0.1 port={} user=postgres", self.port);
+        let settings: Vec<_> = settings.iter().copied().chain([("primary_conninfo", primary.as_str())]).collect();
+        let standby = Self { bin: self.bin.clone(), folder, port: 0, major: self.major, programs: None };
+        standby.begun(&settings)
+    }
+
+    /// Waits until this standby has replayed all that `primary` has written.
+    pub fn catch_up(&self, primary: &Self) {
+        let written = primary.sql("postgres", "select pg_current_wal_insert_lsn()");
+        let replayed = format!("select coalesce(pg_last_wal_replay_lsn() >= '{written}', false)");
+        crate::wait_until("the standby has caught up", || self.sql("postgres", &replayed) == "t");
+    }
+
+    /// Puts a file where the server may read it and nobody else.
+    pub fn place(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).expect("a file for the server");
+        own(&path);
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a private file");
+        path
+    }
+
+    fn begun(self, settings: &[(&str, &str)]) -> Self {
+        let mut cluster = self;
         for attempt in 1.. {
             cluster.port = free_port();
             cluster.configure(settings);

@@ -13,6 +13,9 @@ pub fn advice(error: &Error) -> Advice {
         Error::NoTool { package, .. } => environment.hint(format!("apt-get install {package}")),
         Error::Unreadable { tables, .. } => Advice::exit(Exit::Failed)
             .hint(format!("give the role the right to read every row (BYPASSRLS, or SELECT on {}), or leave the rows out with `exclude_rows`", tables.join(", "))),
+        Error::RecoveryConflict { .. } => {
+            Advice::exit(Exit::Failed).hint("run this again, or take the snapshot from the primary")
+        }
         Error::Locked { .. } => Advice::exit(Exit::Failed).hint("wait for that session to end, or end it, and run this again"),
         Error::Moving { .. } => Advice::exit(Exit::Failed).hint("run it again when no migration is at work"),
         Error::Interrupted => Advice::exit(Exit::Interrupted),

@@ -73,7 +73,7 @@ pub(super) async fn freeze(mut session: Session, options: &Options, context: &Co
 }
 
 /// Between attempts nothing is held, so that whoever waits for us can go on.
-fn pause(attempt: u32) -> Duration {
+pub(super) fn pause(attempt: u32) -> Duration {
     Duration::from_millis(u64::from(200 * attempt.min(10)))
 }
 
@@ -118,7 +118,7 @@ fn difference(before: &[Relation], after: &[Relation]) -> Option<String> {
 }
 
 /// Who holds, or waits for, a lock that keeps readers out.
-async fn blockers(session: &mut Session, listed: &[Relation]) -> Result<String, Error> {
+pub(super) async fn blockers(session: &mut Session, listed: &[Relation]) -> Result<String, Error> {
     let oids: Vec<_> =
         listed.iter().filter(|relation| relation.is_table()).map(|relation| relation.oid.to_string()).collect();
     let sql = format!(

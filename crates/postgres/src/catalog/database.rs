@@ -93,6 +93,15 @@ pub(crate) async fn not_covered(session: &mut Session) -> Result<Vec<String>, Er
             from pg_catalog.pg_stat_subscription s where s.subid in (select d.objid from pg_catalog.pg_shdepend d
                 where d.dbid = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database()))
         union all
+        select 'the index ' || i.indexrelid::pg_catalog.regclass::pg_catalog.text || ', which is not valid'
+            from pg_catalog.pg_index i
+            join pg_catalog.pg_class c on c.oid = i.indexrelid
+            join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+            where not i.indisvalid and c.relkind = 'i' and n.nspname !~ '^pg_'
+        union all
+        select count(*) || ' temporary tables, which belong to sessions'
+            from pg_catalog.pg_class where relkind = 'r' and relpersistence = 't' having count(*) > 0
+        union all
         select 'the logical replication slot ' || slot_name
             from pg_catalog.pg_replication_slots where database = pg_catalog.current_database()
         union all

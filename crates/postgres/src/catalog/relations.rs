@@ -58,7 +58,7 @@ const LIST: &str = "
            c.relkind::pg_catalog.text as kind, c.relpersistence = 'u' as unlogged, c.relispopulated as populated,
            exists (select from pg_catalog.pg_am a where a.oid = c.relam
                and a.amhandler = 'pg_catalog.heap_tableam_handler'::pg_catalog.regproc) as in_blocks,
-           c.relpages::pg_catalog.int8 * 8192 as heap_bytes, c.relpages::pg_catalog.int8 * 8192 as table_bytes,
+           case when c.reltuples = 0 then 0 else greatest(c.relpages, 1) end::pg_catalog.int8 * 8192 as heap_bytes, c.relpages::pg_catalog.int8 * 8192 as table_bytes,
            coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT')
                and pg_catalog.has_schema_privilege(n.oid, 'USAGE'), true) as readable,
            c.relrowsecurity and pg_catalog.row_security_active(c.oid) as hidden_rows,

@@ -78,7 +78,7 @@ async fn sequence_findings(session: &mut Session, facts: &DatabaseFacts) -> Resu
             Some(_) => {}
         }
     }
-    if here.len() > facts.sequences.len() {
+    if here.len() as u64 > facts.sequences.len() as u64 + facts.sequences_lost {
         findings.push(format!("there are {} sequences, recorded were {}", here.len(), facts.sequences.len()));
     }
     Ok(findings)

@@ -4,6 +4,7 @@ use backstay_model::Root;
 use backstay_part::Recorded;
 use bytes::Bytes;
 use tempfile::NamedTempFile;
+use tokio::sync::OnceCell;
 
 use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Settings, Tool, ToolCall, fuse};
 
@@ -29,6 +30,8 @@ pub(crate) struct Archive {
     file: NamedTempFile,
     /// The major of the pg_dump that wrote it.
     written_by: u32,
+    /// What pg_restore lists of it.
+    entries: OnceCell<String>,
 }
 
 impl Archive {
@@ -40,7 +43,8 @@ impl Archive {
         }
         file.flush().map_err(|source| Error::Spool { source })?;
         let digits = server.pg_dump.split(|character: char| !character.is_ascii_digit()).next();
-        Ok(Self { file, written_by: digits.and_then(|digits| digits.parse().ok()).unwrap_or_default() })
+        let written_by = digits.and_then(|digits| digits.parse().ok()).unwrap_or_default();
+        Ok(Self { file, written_by, entries: OnceCell::new() })
     }
 
     /// Restores one stretch of it. Any error fails: there is none to be overlooked.
@@ -52,7 +56,7 @@ impl Archive {
         stretch: Stretch,
     ) -> Result<(), Error> {
         let major = major.max(self.written_by);
-        let list = self.entries(part, major, stretch).await?;
+        let list = entries_of(self.entries.get_or_try_init(|| self.list(part, major)).await?, stretch);
         if list.is_empty() {
             return Ok(());
         }
@@ -84,8 +88,7 @@ impl Archive {
         fuse::pass("restore the schema", settings.database())
     }
 
-    /// The numbers of the entries that belong to a stretch, as pg_restore wants them listed.
-    async fn entries(&self, part: &ServerPart, major: u32, stretch: Stretch) -> Result<String, Error> {
+    async fn list(&self, part: &ServerPart, major: u32) -> Result<String, Error> {
         let text = NamedTempFile::new().map_err(|source| Error::Spool { source })?;
         let call = ToolCall {
             tool: Tool::PgRestore,
@@ -100,11 +103,12 @@ impl Archive {
         };
         part.tools().run(call).await?;
         let text = std::fs::read(text.path()).map_err(|source| Error::Spool { source })?;
-        Ok(entries_of(&String::from_utf8_lossy(&text), stretch))
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 }
 
-/// Of lines such as `4567; 1259 16404 TABLE app orders shop`, the numbers of those in this stretch.
+/// Of lines such as `4567; 1259 16404 TABLE app orders shop`, the numbers of those in this stretch, as pg_restore
+/// wants them listed.
 fn entries_of(list: &str, stretch: Stretch) -> String {
     let entries = list.lines().filter_map(|line| {
         let (number, rest) = line.split_once(';').filter(|(number, _)| !number.is_empty())?;

@@ -81,7 +81,7 @@ pub(super) async fn describe(outside: &mut Session, database: &str, facts: &Data
             Some(role) => format!("alter role {} in database {name}", identifier(role)),
             None => format!("alter database {name}"),
         };
-        let sql = format!("{whose} set {} = {}", parameter(&setting.name), value(setting));
+        let sql = format!("{whose} set {}", assignment(setting));
         change(outside, &format!("set {} for the database", setting.name), &sql).await?;
     }
     let Some(acl) = &facts.acl else { return Ok(()) };
@@ -109,6 +109,11 @@ async fn grants(outside: &mut Session, acl: &[String], database: &str) -> Result
         format!("grant {privilege} on database {database} to {role}{option}")
     };
     Ok(rows.into_iter().map(grant).collect())
+}
+
+/// `work_mem = '5MB'`.
+pub(super) fn assignment(setting: &SettingFacts) -> String {
+    format!("{} = {}", parameter(&setting.name), value(setting))
 }
 
 /// The name of a parameter, which may be an extension's: `auto_explain.log_analyze`.

@@ -15,6 +15,9 @@ pub(crate) async fn plan(part: &ServerPart, _context: &Context, recorded: &Recor
     let entries = look_up(&mut outside, &live).await?;
     let mut plan = PartPlan::new(part.name().clone(), PartKind::Database, json!({}));
     plan.refusals = lacking(&mut outside, &facts).await?;
+    for role in super::roles::to_make(&mut outside, &facts).await? {
+        plan.steps.push(format!("make the role {}, which is not here", role.name));
+    }
     plan.refusals.extend(renaming_refusals(&mut outside, &live).await?);
     if standbys(&mut outside).await? > 0 {
         plan.warnings.push("sessions on standbys outlive the switch and go on reading what was live before".to_owned());

@@ -19,9 +19,12 @@ pub(super) async fn lacking(session: &mut Session, facts: &ServerFacts) -> Resul
         session.rows("list the extensions", "select name::text from pg_catalog.pg_available_extensions").await?;
     let tablespaces: Vec<(String,)> =
         session.rows("list the tablespaces", "select spcname::text from pg_catalog.pg_tablespace").await?;
+    let made: Vec<_> = super::roles::to_make(session, facts).await?.into_iter().map(|role| &role.name).collect();
     let has = |list: &[(String,)], name: &str| list.iter().any(|(one,)| one == name);
     for database in &facts.databases {
-        for role in database.roles.iter().chain([&database.owner]).filter(|role| !has(&roles, role)) {
+        for role in
+            database.roles.iter().chain([&database.owner]).filter(|role| !has(&roles, role) && !made.contains(role))
+        {
             reasons.push(format!("{} needs the role {role}, which is not here", database.label));
         }
         for extension in database.extensions.iter().filter(|extension| !has(&extensions, &extension.name)) {

@@ -12,6 +12,8 @@ use crate::catalog::partitions;
 use crate::session::connect;
 use crate::{DatabaseFacts, Error, RowsOf, ServerPart, Session, Settings, TableFacts, fuse, literal, qualified};
 
+const REFERS_TO_NOTHING: &str = "23503";
+
 /// Streams of one table to copy in one transaction.
 struct Job<'a> {
     table: &'a TableFacts,
@@ -55,11 +57,37 @@ pub(super) async fn load_all(
             jobs.push(Job { table, root, stream: &range.stream, into: into.clone(), whole });
         }
     }
+    // The constraints of an extension's own tables are there already, so these go in by themselves.
+    let of_extensions = |job: &Job<'_>| matches!(job.table.rows_of, RowsOf::ExtensionConfiguration { .. });
+    let (configuration, mut jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(of_extensions);
     jobs.sort_by_key(|job| std::cmp::Reverse(job.root.bytes));
     let workers = part.options().workers.clamp(1, jobs.len().max(1));
     let encoding = facts.encoding.as_str();
     let work = Work { part, context, recorded, settings, encoding, queue: Mutex::new(jobs.into()) };
+    load_in_turn(&work, configuration.into()).await?;
     try_join_all((0..workers).map(|_| worker(&work))).await.map(drop)
+}
+
+/// Rows that refer to others come after those, whatever order that is.
+async fn load_in_turn(work: &Work<'_>, mut jobs: VecDeque<Job<'_>>) -> Result<(), Error> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let mut session = connect(work.settings, "stage rows").await?;
+    let mut refused = 0;
+    while let Some(job) = jobs.pop_front() {
+        match load(&mut session, work, &job).await {
+            Ok(()) => refused = 0,
+            Err(error) if error.sqlstate().as_deref() == Some(REFERS_TO_NOTHING) && refused < jobs.len() => {
+                session.execute("go back", "rollback").await?;
+                refused += 1;
+                jobs.push_back(job);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    session.close().await;
+    Ok(())
 }
 
 async fn worker(work: &Work<'_>) -> Result<(), Error> {
