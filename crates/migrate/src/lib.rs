@@ -64,6 +64,8 @@ mod folder_tests;
 #[cfg(test)]
 mod forecast_tests;
 #[cfg(test)]
+mod killed_tests;
+#[cfg(test)]
 mod oracle_tests;
 #[cfg(test)]
 mod run_tests;

@@ -15,7 +15,8 @@ impl Display for Plan {
             writeln!(f, "{}. {kind}", number + 1)?;
             for file in &transaction.files {
                 let down = if file.has_down { "" } else { ", no down file" };
-                writeln!(f, "   {}  {} statements{down}  {:.12}", file.file, file.statements, file.checksum)?;
+                let counted = statements(file.statements);
+                writeln!(f, "   {}  {counted}{down}  {:.12}", file.file, file.checksum)?;
             }
         }
         listed(f, "a COMMIT before", self.cuts.iter().map(|cut| format!("{}: {}", cut.before, cut.why)))?;
@@ -65,7 +66,10 @@ impl Display for Foreseen {
 impl Display for Rehearsal {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let how = if self.in_place { "in place, rolled back" } else { "on a copy" };
-        writeln!(f, "rehearsed in {}, {how}: {} statements", self.database, self.statements.len())?;
+        if self.statements.is_empty() && self.left_out.is_empty() {
+            return writeln!(f, "nothing is pending in {}: there was nothing to rehearse", self.database);
+        }
+        writeln!(f, "rehearsed in {}, {how}: {}", self.database, statements(self.statements.len()))?;
         for measured in &self.statements {
             measured.fmt(f)?;
         }
@@ -123,6 +127,10 @@ fn listed<T: Display>(f: &mut Formatter<'_>, title: &str, items: impl IntoIterat
         writeln!(f, "   … and {} more", items.len() - LISTED_MAX)?;
     }
     Ok(())
+}
+
+fn statements(count: usize) -> String {
+    if count == 1 { "1 statement".to_owned() } else { format!("{count} statements") }
 }
 
 fn bytes(count: i64) -> String {
