@@ -159,6 +159,17 @@ impl Repository {
         self.store().remove(&key).await.map_err(Error::store(key))
     }
 
+    /// The pinned snapshots of an environment, each with why.
+    pub async fn pins(&self, environment: &Environment) -> Result<Vec<(SnapshotId, String)>, Error> {
+        let mut pins = Vec::new();
+        for key in self.keys_in(&format!("{}/{environment}", names::PINS)).await? {
+            if let (Some((_, id)), Some(pin)) = (names::snapshot_of(&key), self.record::<Pin>(&key).await?) {
+                pins.push((id, pin.why));
+            }
+        }
+        Ok(pins)
+    }
+
     pub async fn add_verdict(&self, verdict: Verdict) -> Result<(), Error> {
         self.put_record(&verdict_key(&verdict), &verdict).await
     }

@@ -12,6 +12,8 @@ mod gate;
 mod rehearse;
 mod text;
 
+pub use gate::settle_pins;
+
 pub fn name(which: &Migrate) -> &'static str {
     match which {
         Migrate::Status => "migrate status",
@@ -101,14 +103,14 @@ async fn up(surroundings: &Surroundings, arguments: MigrateRun) -> Result<Report
         None => {}
     }
     let release = Release::open(surroundings).await?;
-    let snapshot = gate::pass(&release, &site, arguments.snapshot.as_ref()).await?;
-    let Some(folder) = &site.folder else { return rehearse::foreign(&release, &site, snapshot).await };
-    let options = RunOptions { snapshot: snapshot.clone(), ..options };
+    let behind = gate::pass(&release, &site, arguments.snapshot.as_ref()).await?;
+    let Some(folder) = &site.folder else { return rehearse::foreign(&release, &site, &behind).await };
+    let options = RunOptions { snapshot: behind.snapshot.clone(), ..options };
     let report = match apply(&release.context, &site.target, folder, &options).await {
         Ok(report) => report,
-        Err(error) => return gate::after_failure(&release, &site, Failure::from(error), snapshot.as_ref()).await,
+        Err(error) => return gate::after_failure(&release, &site, Failure::from(error), &behind).await,
     };
-    Ok(applied(&report, snapshot.as_ref()).of_run(&release.context.run))
+    Ok(applied(&report, behind.snapshot.as_ref()).of_run(&release.context.run))
 }
 
 fn applied(report: &RunReport, snapshot: Option<&backstay_model::SnapshotId>) -> Report {
@@ -124,7 +126,7 @@ fn applied(report: &RunReport, snapshot: Option<&backstay_model::SnapshotId>) ->
     lines.extend(report.applied.iter().map(|file| format!("  {file}")));
     lines.extend(text::aftermath(&report.aftermath));
     if let Some(snapshot) = snapshot {
-        lines.push(format!("  taken back by: backstay restore {snapshot}"));
+        lines.push(format!("  taken back by: backstay restore {snapshot} (pinned until `backstay settle`)"));
     }
     let done = Report::changed(lines.join("\n")).field("migrated", report);
     match snapshot {

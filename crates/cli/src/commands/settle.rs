@@ -1,6 +1,7 @@
 use backstay_restore::settle;
 
 use crate::arguments::Settle;
+use crate::commands::migrate::settle_pins;
 use crate::confirm;
 use crate::report::{Failure, Report};
 use crate::restored;
@@ -15,14 +16,22 @@ pub async fn run(surroundings: &Surroundings, arguments: Settle) -> Result<Repor
         confirm::plainly(&release, &arguments.confirmation, what)?;
     }
     let settled = settle(&release.site(), None, arguments.discard).await?;
-    if settled.parts.is_empty() {
+    let unpinned = settle_pins(&release).await?;
+    if settled.parts.is_empty() && unpinned.is_empty() {
         return Ok(Report::seen("Nothing is kept: there is nothing to let go.").field("settled", &settled));
+    }
+    let of_migrations = format!("No longer pinned for a migration: snapshot {}.", listed(&unpinned));
+    if settled.parts.is_empty() {
+        return Ok(Report::changed(of_migrations).field("settled", &settled).field("unpinned", &unpinned));
     }
     let mut lines = vec![format!("Let go of what {} kept.", listed(&settled.runs))];
     if !settled.safety.is_empty() {
         lines.push(format!("  it is in the safety snapshot {}", listed(&settled.safety)));
     }
-    let report = Report::changed(lines.join("\n")).field("settled", &settled);
+    if !unpinned.is_empty() {
+        lines.push(of_migrations);
+    }
+    let report = Report::changed(lines.join("\n")).field("settled", &settled).field("unpinned", &unpinned);
     Ok(match &settled.run {
         Some(run) => report.of_run(run),
         None => report,

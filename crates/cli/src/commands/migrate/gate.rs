@@ -15,25 +15,53 @@ use crate::wiring::Release;
 /// How many of the newest snapshots are looked at for one at the live head.
 const LOOKED_AT_MAX: usize = 20;
 
-/// Asks the gate. Returns the snapshot that takes the run back, pinned, where there is one.
-pub async fn pass(release: &Release, site: &Site, named: Option<&SnapshotId>) -> Result<Option<SnapshotId>, Failure> {
+/// By this `settle` knows the pins that are its own to lift.
+const PINNED: &str = "the snapshot behind a migration, until `backstay settle`";
+
+/// The snapshot that takes a run back, where there is one, and whether it was pinned for that.
+#[derive(Default)]
+pub struct Behind {
+    pub snapshot: Option<SnapshotId>,
+    newly_pinned: bool,
+}
+
+/// Asks the gate, and pins the snapshot it opens with.
+pub async fn pass(release: &Release, site: &Site, named: Option<&SnapshotId>) -> Result<Behind, Failure> {
     if site.folder.is_some() && nothing_pending(site).await? {
-        return Ok(None);
+        return Ok(Behind::default());
     }
     let (candidates, _) = candidates(release, site, named).await?;
     let live = tools(&site.target).await?;
     match gate(release.project.settings.production, &live, &candidates, named) {
         Gate::Open { snapshot } => {
+            let mut newly_pinned = false;
             if let Some(id) = &snapshot {
-                release.repository.pin(&release.context.environment, id, "the snapshot behind a migration").await?;
+                let environment = &release.context.environment;
+                // Somebody's own pin stays theirs.
+                newly_pinned = !release.repository.entry(environment, id).await?.pinned;
+                if newly_pinned {
+                    release.repository.pin(environment, id, PINNED).await?;
+                }
             }
-            Ok(snapshot)
+            Ok(Behind { snapshot, newly_pinned })
         }
         Gate::Closed { why, take_one } => {
             let failure = Failure::refused(format!("nothing could take the migration back: {why}"));
             Err(if take_one { failure.hint("take one first: `backstay snapshot --prove`") } else { failure })
         }
     }
+}
+
+/// Lifts the pins of migrations, whose release is settled now. Returns the snapshots.
+pub async fn settle_pins(release: &Release) -> Result<Vec<SnapshotId>, Failure> {
+    let mut lifted = Vec::new();
+    for (id, why) in release.repository.pins(&release.context.environment).await? {
+        if why == PINNED {
+            release.repository.unpin(&release.context.environment, &id).await?;
+            lifted.push(id);
+        }
+    }
+    Ok(lifted)
 }
 
 async fn nothing_pending(site: &Site) -> Result<bool, Failure> {
@@ -89,9 +117,15 @@ pub async fn after_failure(
     release: &Release,
     site: &Site,
     failure: Failure,
-    snapshot: Option<&SnapshotId>,
+    behind: &Behind,
 ) -> Result<Report, Failure> {
-    let (Exit::Stuck, Some(snapshot)) = (failure.exit, snapshot) else { return Err(failure) };
+    let (Exit::Stuck, Some(snapshot)) = (failure.exit, &behind.snapshot) else {
+        if let (true, Some(id)) = (behind.newly_pinned, &behind.snapshot) {
+            // Nothing changed, so nothing needs a way back.
+            release.repository.unpin(&release.context.environment, id).await?;
+        }
+        return Err(failure);
+    };
     if site.migrations.on_failure == OnFailure::Ask {
         let database = &site.database;
         let hint = format!("`backstay restore {snapshot} --only database` takes `{database}` back to before the run");

@@ -60,15 +60,15 @@ async fn rehearse(release: &Release, site: &Site, options: &RunOptions, copy: Ta
 }
 
 /// Another tool's command, for real.
-pub async fn foreign(release: &Release, site: &Site, snapshot: Option<SnapshotId>) -> Result<Report, Failure> {
+pub async fn foreign(release: &Release, site: &Site, behind: &gate::Behind) -> Result<Report, Failure> {
     let command = command_on(site, &site.target)?;
     let ran = run_command(&release.context, &site.target, &command, RunOptions::default().lock_wait).await;
     let report = match ran {
         Ok(report) => report,
-        Err(error) => return gate::after_failure(release, site, Failure::from(error), snapshot.as_ref()).await,
+        Err(error) => return gate::after_failure(release, site, Failure::from(error), behind).await,
     };
     let done = Report::changed(told(&report, "Ran")).field("migrated", &report).of_run(&release.context.run);
-    Ok(match &snapshot {
+    Ok(match &behind.snapshot {
         Some(snapshot) => done.of_snapshot(snapshot),
         None => done,
     })

@@ -2,6 +2,8 @@ use backstay_migrate::{Aftermath, Status};
 
 use crate::output::amounts;
 
+const DRIFT_MAX: usize = 20;
+
 pub fn status(status: &Status) -> String {
     let mut lines = vec![status.database.clone()];
     for applied in &status.applied {
@@ -14,7 +16,15 @@ pub fn status(status: &Status) -> String {
         ));
     }
     lines.extend(status.pending.iter().map(|file| format!("  pending   {file}")));
-    if status.applied.is_empty() && status.pending.is_empty() {
+    // The history above is sqlx's own; of the others this is all that is told.
+    for head in status.tools.iter().filter(|head| head.tool != "sqlx") {
+        let applied = amounts::counted(head.applied, "migration", "migrations");
+        let at = head.versions.join(", ");
+        lines.push(format!("  {}: {applied} applied, at {at} (in {}.{})", head.tool, head.schema, head.table));
+        let half = head.dirty.iter().map(|version| format!("  HALF DONE {version}, by {}", head.tool));
+        lines.extend(half);
+    }
+    if status.applied.is_empty() && status.pending.is_empty() && status.tools.is_empty() {
         lines.push("  nothing applied, nothing pending".to_owned());
     }
     lines.extend(status.faults.iter().map(|fault| format!("  FAULT     {fault}")));
@@ -32,7 +42,10 @@ pub fn aftermath(aftermath: &Aftermath) -> Vec<String> {
             .iter()
             .map(|name| format!("  warning: the index {name} is invalid, no query uses it")),
     );
-    lines
-        .extend(aftermath.drift.iter().map(|change| format!("  changed outside migrations before this run: {change}")));
+    let drift = aftermath.drift.iter().take(DRIFT_MAX);
+    lines.extend(drift.map(|change| format!("  changed outside migrations before this run: {change}")));
+    if aftermath.drift.len() > DRIFT_MAX {
+        lines.push(format!("  … and {} more such changes; `--json` has them all", aftermath.drift.len() - DRIFT_MAX));
+    }
     lines
 }
