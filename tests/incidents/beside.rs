@@ -12,6 +12,11 @@ fn what_stands_beside_a_run_neither_stops_it_nor_is_touched() {
     let Some(cluster) = PrivateCluster::start() else { return };
     postgres_operator_2895_one_database_goes_back_and_all_others_are_wiped(&cluster);
     pgbackweb_104_an_open_session_makes_the_restore_fail_unseen(&cluster);
+}
+
+#[test]
+fn a_deploy_is_judged_and_locked_by_itself_alone() {
+    let Some(cluster) = PrivateCluster::start() else { return };
     hawk_1429_an_alarm_from_before_blocks_the_fix(&cluster);
     compose_10754_two_deploys_at_once_undo_each_other(&cluster);
     homedir_255_a_child_of_the_deploy_holds_the_lock_for_ever(&cluster);

@@ -11,6 +11,11 @@ fn what_failed_is_never_called_done() {
     let Some(cluster) = PrivateCluster::start() else { return };
     dbackup_154_a_dump_that_cannot_connect_is_a_success_of_zero_bytes(&cluster);
     restic_4251_a_dump_that_dies_half_way_is_stored_as_whole(&cluster);
+}
+
+#[test]
+fn what_was_not_restored_is_never_called_restored() {
+    let Some(cluster) = PrivateCluster::start() else { return };
     coolify_7987_a_restore_that_fails_has_dropped_everything_first(&cluster);
     genesis_1209_a_missing_snapshot_is_recorded_as_rolled_back(&cluster);
     databasus_a_restore_that_is_only_planned_is_logged_as_done(&cluster);

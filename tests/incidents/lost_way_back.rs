@@ -4,17 +4,11 @@ use backstay_testkit::PrivateCluster;
 
 use crate::ground::Ground;
 
-#[test]
-fn a_way_back_is_there_when_it_is_needed() {
-    let Some(cluster) = PrivateCluster::start() else { return };
-    sales_repo_v2_34_the_snapshot_from_before_a_migration_is_pruned_by_those_after_it(&cluster);
-    supply_drop_bbs_315_a_second_restore_deletes_what_the_first_one_replaced(&cluster);
-    frankendeploy_47_old_code_runs_on_the_new_schema(&cluster);
-}
-
 /// Of the same kind: orca#204, which prunes without a floor.
-fn sales_repo_v2_34_the_snapshot_from_before_a_migration_is_pruned_by_those_after_it(cluster: &PrivateCluster) {
-    let ground = Ground::new(cluster, "sales");
+#[test]
+fn sales_repo_v2_34_the_snapshot_from_before_a_migration_is_pruned_by_those_after_it() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let ground = Ground::new(&cluster, "sales");
     ground.configure("[guard]\nsettle_window = \"1s\"");
     ground.reconfigure("keep_last = ", "keep_last = 1\nkeep_within = \"1s\"");
     let before = ground.state();
@@ -39,8 +33,10 @@ fn sales_repo_v2_34_the_snapshot_from_before_a_migration_is_pruned_by_those_afte
     assert_eq!(ground.state(), before);
 }
 
-fn supply_drop_bbs_315_a_second_restore_deletes_what_the_first_one_replaced(cluster: &PrivateCluster) {
-    let ground = Ground::new(cluster, "supply");
+#[test]
+fn supply_drop_bbs_315_a_second_restore_deletes_what_the_first_one_replaced() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let ground = Ground::new(&cluster, "supply");
     let id = ground.snapshot();
     let mut replaced = Vec::new();
     for n in 1..=2 {
@@ -64,8 +60,10 @@ fn supply_drop_bbs_315_a_second_restore_deletes_what_the_first_one_replaced(clus
 }
 
 /// Of the same kind: longlink#672, helm#5825, evoila/meho#1607.
-fn frankendeploy_47_old_code_runs_on_the_new_schema(cluster: &PrivateCluster) {
-    let ground = Ground::new(cluster, "franken");
+#[test]
+fn frankendeploy_47_old_code_runs_on_the_new_schema() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let ground = Ground::new(&cluster, "franken");
     let id = ground.snapshot();
     ground.bad_release();
     let bad = ground.state();

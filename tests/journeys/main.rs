@@ -5,6 +5,7 @@
 mod architecture;
 mod bad_input;
 mod discretion;
+mod documents;
 mod ground;
 mod guard;
 #[path = "../incidents/main.rs"]

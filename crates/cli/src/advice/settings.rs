@@ -12,7 +12,8 @@ pub fn advice(error: &Error) -> Advice {
         }
         Error::EnvironmentUnknown { suggestion, .. } => match suggestion {
             Some(name) => Advice::exit(Exit::Usage).hint(format!("did you mean `--env {name}`?")),
-            None => Advice::exit(Exit::Usage),
+            None => Advice::exit(Exit::Usage)
+                .hint("environments stand in backstay.toml as [environment.NAME]; without any, leave `--env` out"),
         },
         Error::VariableUnset { name, .. } => {
             environment.hint(format!("set {name}, or write another reference in backstay.toml"))
