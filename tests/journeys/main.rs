@@ -6,6 +6,7 @@ mod architecture;
 mod bad_input;
 mod discretion;
 mod documents;
+mod export;
 mod ground;
 mod guard;
 #[path = "../incidents/main.rs"]

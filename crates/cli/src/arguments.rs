@@ -111,6 +111,8 @@ pub enum Command {
     /// Run a deploy with a way back
     #[command(after_help = examples::GUARD)]
     Guard(Guard),
+    /// Write a snapshot as a .tar.gz that restores without Backstay
+    Export(Export),
     /// The runs, newest first
     History(History),
     /// The keys that open the repository
@@ -354,6 +356,15 @@ pub struct Guard {
     /// The deploy
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    #[arg(value_name = "ID|latest|before-deploy")]
+    pub id: String,
+    /// A new file, or `-` for standard output; without it PROJECT-ENVIRONMENT-ID.tar.gz, here
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod diff;
 mod doctor;
+mod export;
 mod guard;
 mod health;
 mod history;
@@ -51,6 +52,7 @@ pub fn name(command: Option<&Command>) -> &'static str {
         Some(Command::Unpin(_)) => "unpin",
         Some(Command::Health(_)) => "health",
         Some(Command::Guard(_)) => "guard",
+        Some(Command::Export(_)) => "export",
         Some(Command::History(_)) => "history",
         Some(Command::Key(which)) => key::name(which),
         Some(Command::Completions { .. }) => "completions",
@@ -80,6 +82,7 @@ pub async fn execute(surroundings: &Surroundings, command: Option<Command>) -> R
         Some(Command::Unpin(arguments)) => pin::unpin(surroundings, arguments).await,
         Some(Command::Health(arguments)) => health::run(surroundings, arguments).await,
         Some(Command::Guard(arguments)) => guard::run(surroundings, arguments).await,
+        Some(Command::Export(arguments)) => export::run(surroundings, arguments).await,
         Some(Command::History(arguments)) => history::run(surroundings, arguments).await,
         Some(Command::Key(which)) => key::run(surroundings, which).await,
         Some(Command::Completions { shell }) => Ok(completions::run(shell)),

@@ -5,6 +5,7 @@
 //! what went wrong.
 
 mod advice;
+mod archive_file;
 mod arguments;
 mod chosen;
 mod commands;

@@ -3,6 +3,7 @@
 mod commands;
 mod containers;
 mod databases;
+mod exported;
 mod found;
 mod hooks;
 mod parts;
@@ -14,6 +15,7 @@ mod store;
 
 pub use containers::Containers;
 pub use databases::database_settings;
+pub use exported::exported;
 pub use found::found;
 pub use hooks::Hooks;
 pub use parts::images;

@@ -1,7 +1,7 @@
 use std::io::Read;
 
 use backstay_part::Contents;
-use backstay_repository::{Repository, SnapshotWriter, StreamWriter};
+use backstay_repository::{ExportPiece, Repository, SnapshotWriter, StreamWriter};
 use bollard::query_parameters::ImportImageOptionsBuilder;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
@@ -17,6 +17,8 @@ const PIECE_BYTES: usize = 256 * 1024;
 const PIECES_MAX: usize = 8;
 const MEMBERS_MAX: usize = 100_000;
 const BLOCK: u64 = 512;
+/// Two empty blocks end a tar stream.
+const END_BYTES: usize = 1024;
 
 /// An image as the engine saves it: the members of a tar stream in their order, each file a stream
 /// of its own in the repository, so that layers shared by images are stored once.
@@ -207,6 +209,26 @@ fn parse(reader: impl Read, sender: &mpsc::Sender<Piece>) -> std::io::Result<()>
     std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map(|_| ())
 }
 
+/// The tar stream put together again, piece by piece.
+pub(crate) fn pieces(image: &str, archive: &Archive, contents: &Contents) -> Result<Vec<ExportPiece>, Error> {
+    let unreadable = |why: String| Error::Archive { image: image.to_owned(), why };
+    let mut pieces = Vec::new();
+    for member in &archive.members {
+        let header = header_of(member).map_err(|source| unreadable(source.to_string()))?;
+        pieces.push(ExportPiece::Bytes(header));
+        let MemberKind::File { stream, bytes } = &member.kind else { continue };
+        let root = contents.get(stream).ok_or_else(|| unreadable(format!("`{stream}` is missing")))?;
+        if root.bytes != *bytes {
+            return Err(unreadable(format!("`{}` has another length", member.path)));
+        }
+        pieces.push(ExportPiece::Stream(root.clone()));
+        let padding = usize::try_from(bytes.next_multiple_of(BLOCK) - bytes).unwrap_or_default();
+        pieces.push(ExportPiece::Bytes(vec![0; padding].into()));
+    }
+    pieces.push(ExportPiece::Bytes(vec![0; END_BYTES].into()));
+    Ok(pieces)
+}
+
 /// Puts the tar stream together again and lets the engine load it.
 pub(crate) async fn load(
     engine: &Engine,
@@ -250,23 +272,17 @@ async fn feed_members(
     repository: &Repository,
     sender: &Fed,
 ) -> Result<(), Error> {
-    let unreadable = |why: String| Error::Archive { image: image.to_owned(), why };
-    for member in &archive.members {
-        let header = header_of(member).map_err(|source| unreadable(source.to_string()))?;
-        let MemberKind::File { stream, bytes } = &member.kind else {
-            if sender.send(Ok(header)).await.is_err() {
-                return Ok(());
-            }
-            continue;
+    for piece in pieces(image, archive, contents)? {
+        let root = match piece {
+            ExportPiece::Stream(root) => root,
+            ExportPiece::Bytes(bytes) => match sender.send(Ok(bytes)).await {
+                Ok(()) => continue,
+                Err(_) => return Ok(()),
+            },
+            // A recorded image is bytes and streams.
+            ExportPiece::File(_) => continue,
         };
-        let root = contents.get(stream).ok_or_else(|| unreadable(format!("`{stream}` is missing")))?;
-        if root.bytes != *bytes {
-            return Err(unreadable(format!("`{}` has another length", member.path)));
-        }
-        if sender.send(Ok(header)).await.is_err() {
-            return Ok(());
-        }
-        let mut reader = repository.read(root);
+        let mut reader = repository.read(&root);
         loop {
             let piece = reader.next().await.map_err(|source| Error::Repository { image: image.to_owned(), source })?;
             let Some(piece) = piece else { break };
@@ -274,13 +290,7 @@ async fn feed_members(
                 return Ok(());
             }
         }
-        let padding = bytes.next_multiple_of(BLOCK) - bytes;
-        let padding = Bytes::from(vec![0; usize::try_from(padding).unwrap_or_default()]);
-        if !padding.is_empty() && sender.send(Ok(padding)).await.is_err() {
-            return Ok(());
-        }
     }
-    let _ = sender.send(Ok(Bytes::from(vec![0; 1024]))).await;
     Ok(())
 }
 

@@ -54,6 +54,11 @@ impl Stack {
         })
     }
 
+    /// The engine's address, as `DOCKER_HOST` says it.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -13,6 +13,7 @@ mod drift;
 mod engine;
 mod error;
 mod exec;
+mod export;
 mod facts;
 mod images_part;
 mod keep;
@@ -34,6 +35,7 @@ pub use containers::{Container, State};
 pub use engine::{Engine, StoreKind};
 pub use error::Error;
 pub use exec::{Exec, Execution};
+pub use export::export;
 pub use facts::{ImageFacts, ImagesFacts, ServiceFacts};
 pub use images_part::{Availability, ImagesPart};
 pub use keep::Keep;
@@ -46,5 +48,7 @@ pub use workload::ComposeWorkload;
 
 #[cfg(test)]
 mod engine_tests;
+#[cfg(test)]
+mod export_tests;
 #[cfg(test)]
 mod fixture;

@@ -98,7 +98,7 @@ impl PinsFolder {
 }
 
 /// An override in YAML. Its strings are written as JSON, which YAML reads the same.
-fn override_of(pins: &Pins) -> String {
+pub(crate) fn override_of(pins: &Pins) -> String {
     let mut text =
         format!("# Written by Backstay in run {}: the images that this project runs.\nservices:\n", pins.run);
     for (service, pin) in &pins.services {

@@ -12,6 +12,7 @@ mod disk;
 mod entry;
 mod envfile;
 mod error;
+mod export;
 mod folder;
 mod layout;
 mod observe;
@@ -22,6 +23,7 @@ mod stream;
 mod switch;
 
 pub use error::Error;
+pub use export::export;
 pub use part::FilesPart;
 pub use selection::Selection;
 

@@ -23,7 +23,7 @@ use crate::stream::{Inlet, Outlet};
 use crate::{Error, archive, staging, switch};
 
 /// The stream that holds the files.
-const CONTENT: &str = "files.tar";
+pub(crate) const CONTENT: &str = "files.tar";
 
 /// The configuration files of a release.
 #[derive(Debug)]

@@ -8,6 +8,7 @@
 mod command_workload;
 mod contents;
 mod error;
+mod exported;
 #[cfg(feature = "fakes")]
 pub mod fakes;
 mod part;
@@ -18,6 +19,7 @@ mod workload;
 pub use command_workload::{CommandWorkload, TimedCommand};
 pub use contents::{Captured, Contents, Recorded, RecordedError};
 pub use error::{Error, ErrorKind};
+pub use exported::Exported;
 pub use part::{Part, Proof, Standing};
 pub use site::Site;
 pub use token::Token;

@@ -9,6 +9,7 @@ mod capture;
 mod catalog;
 mod copy;
 mod error;
+mod export;
 mod facts;
 mod fingerprint;
 mod fuse;
@@ -28,6 +29,7 @@ mod swap;
 mod tools;
 
 pub use error::Error;
+pub use export::export;
 pub use facts::{
     DatabaseFacts, ExtensionFacts, Extent, LargeObjectFacts, MatviewFacts, MigrationHead, Moment, ObjectFacts,
     RangeFacts, RoleFacts, RowsOf, SequenceFacts, ServerFacts, SettingFacts, TableCounters, TableFacts, WriteCounters,

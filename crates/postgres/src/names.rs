@@ -14,6 +14,12 @@ pub fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", identifier(schema), identifier(name))
 }
 
+/// A name that is safe as a file's and within quotes.
+pub(crate) fn plain(name: &str) -> String {
+    let safe = |letter: char| if letter.is_ascii_alphanumeric() || "._-".contains(letter) { letter } else { '_' };
+    name.chars().map(safe).take(100).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

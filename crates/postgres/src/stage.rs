@@ -1,9 +1,9 @@
 //! The recorded databases, built beside the live ones and closed to everybody until they are proven.
 
 pub(crate) mod archive;
-mod create;
-mod finish;
-mod large_objects;
+pub(crate) mod create;
+pub(crate) mod finish;
+pub(crate) mod large_objects;
 mod plan;
 mod refusals;
 mod roles;
@@ -134,7 +134,8 @@ impl Build<'_> {
             }
             drop_database(outside, staged).await?;
         }
-        change(outside, "create the staged database", &create::statement(staged, self.facts, outside.major())).await?;
+        let create = create::statement(&identifier(staged), self.facts, outside.major());
+        change(outside, "create the staged database", &create).await?;
         self.mark(outside, State::Building).await?;
         let settings = self.part.server()?.with_database(staged);
         let archive = Archive::fetch(self.recorded, self.facts, server).await?;

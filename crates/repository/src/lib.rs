@@ -36,7 +36,7 @@ mod writer;
 pub use check::{CheckReport, check_without_key};
 pub use diff::Change;
 pub use error::{Damage, Error, Flaw};
-pub use export::{ExportContent, ExportEntry};
+pub use export::{ExportContent, ExportEntry, ExportPiece, ExportWriter};
 pub use folder::FolderStore;
 pub use key::{KeyKind, generate_key_file};
 pub use keyring::{KeyEntry, generate_recovery_phrase};

@@ -17,6 +17,12 @@ pub enum Error {
         #[source]
         source: backstay_repository::Error,
     },
+    #[error("cannot export {snapshot}")]
+    Export {
+        snapshot: SnapshotId,
+        #[source]
+        source: backstay_repository::Error,
+    },
     #[error("{part} keeps changing while the snapshot is taken")]
     Changing { part: PartName },
     #[error("snapshot {snapshot} holds {part}, which is not configured here")]

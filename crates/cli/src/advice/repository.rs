@@ -14,7 +14,8 @@ pub fn advice(error: &Error) -> Advice {
         }
         Error::KeyMissing { .. } => environment.hint("name the key in backstay.toml: `key = \"file:…\"`"),
         Error::NotSealed { .. } => environment.hint("write `key = \"none\"` in backstay.toml"),
-        Error::WeakKey | Error::RecoveryPhrase { .. } | Error::Output { .. } => environment,
+        Error::WeakKey | Error::RecoveryPhrase { .. } => environment,
+        Error::Output { .. } => Advice::exit(Exit::Failed).hint("nothing of it is left; is there room where it goes?"),
         Error::LastKey { .. } => Advice::exit(Exit::Refused).hint("add another key first: `backstay key add`"),
         Error::NoSuchKey { .. } => Advice::exit(Exit::Refused).hint("`backstay key list` shows the keys"),
         Error::NoSuchSnapshot { .. } => Advice::exit(Exit::Refused).hint("`backstay list` shows the snapshots"),

@@ -121,7 +121,7 @@ pub async fn parts(project: &Project, containers: &Containers, scratch: Scratch)
         }
         _ => None,
     };
-    let tools: Arc<dyn Tools> = Arc::new(LocalTools::new(tool_folders()));
+    let tools = tools();
     let single = servers.len() == 1;
     let mut parts = Vec::new();
     for databases in servers.into_values() {
@@ -130,6 +130,11 @@ pub async fn parts(project: &Project, containers: &Containers, scratch: Scratch)
         parts.push(ServerPart::new(part_name(&name)?, databases, Arc::clone(&tools), options));
     }
     Ok(parts)
+}
+
+/// The programs of PostgreSQL on this host.
+pub fn tools() -> Arc<dyn Tools> {
+    Arc::new(LocalTools::new(tool_folders()))
 }
 
 pub fn part_name(name: &str) -> Result<PartName, Failure> {

@@ -4,7 +4,7 @@ use crate::{Error, Session};
 
 /// Partitions of which no copy holds the rows that this one holds: the hash of an enum's value, or of what
 /// may contain one, is that of an oid, and a copy gives another.
-const SCATTERED: &str = "
+pub(crate) const SCATTERED: &str = "
     select n.nspname::pg_catalog.text, c.relname::pg_catalog.text,
            rn.nspname::pg_catalog.text, r.relname::pg_catalog.text,
            array(select a.attname::pg_catalog.text from pg_catalog.pg_attribute a

@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt;
 use super::merge::{Change, Kind, Merge, number};
 use super::tables::{Key, Pair, hash, rows_of, selected};
 use super::{Sides, kept_of};
+use crate::names::plain;
 use crate::session::connect;
 use crate::swap::{Switch, Trio};
 use crate::{Error, ServerPart, Session, identifier, literal};
@@ -259,12 +260,6 @@ fn readme(report: &RescueReport) -> String {
 
 fn script_name(database: &str) -> String {
     format!("load-{}.sql", plain(database))
-}
-
-/// A name that is safe as a file's and within quotes.
-fn plain(name: &str) -> String {
-    let safe = |letter: char| if letter.is_ascii_alphanumeric() || "._-".contains(letter) { letter } else { '_' };
-    name.chars().map(safe).take(100).collect()
 }
 
 async fn make_folder(folder: &Path) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tempfile::NamedTempFile;
 use tokio::sync::OnceCell;
 
-use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Settings, Tool, ToolCall, fuse};
+use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Settings, Tool, ToolCall, Tools, fuse};
 
 /// Pinned for `pg_restore`, so that no setting of a role or database ends or changes its work.
 const OPTIONS: &str = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
@@ -23,6 +23,17 @@ pub(crate) enum Stretch {
     AfterRows,
     Rights,
     EventTriggers,
+}
+
+impl Stretch {
+    /// What tells two stretches apart that no list does.
+    fn section(self) -> Option<String> {
+        match self {
+            Self::BeforeRows => Some("--section=pre-data".to_owned()),
+            Self::AfterRows => Some("--section=post-data".to_owned()),
+            Self::Rights | Self::EventTriggers => None,
+        }
+    }
 }
 
 /// The recorded schema archive in a file that nobody else can read.
@@ -47,6 +58,32 @@ impl Archive {
         Ok(Self { file, written_by, entries: OnceCell::new() })
     }
 
+    /// One stretch of it as SQL for psql; nothing where the database has nothing of it.
+    pub(crate) async fn sql(&self, tools: &dyn Tools, stretch: Stretch) -> Result<Option<std::fs::File>, Error> {
+        let list = self.entries(tools, self.written_by, stretch).await?;
+        if list.is_empty() {
+            return Ok(None);
+        }
+        let spool = |source| Error::Spool { source };
+        let text = NamedTempFile::new().map_err(spool)?;
+        let mut arguments = vec!["--no-subscriptions".to_owned(), "--file=-".to_owned()];
+        arguments.extend(stretch.section());
+        let call = ToolCall {
+            tool: Tool::PgRestore,
+            major: self.written_by,
+            settings: None,
+            arguments,
+            options: String::new(),
+            jobs: 1,
+            list: Some(&list),
+            input: Some(self.file.path()),
+            output: Some(text.path()),
+        };
+        tools.run(call).await?;
+        // Its name goes; it lies there for as long as it is open.
+        text.reopen().map(Some).map_err(spool)
+    }
+
     /// Restores one stretch of it. Any error fails: there is none to be overlooked.
     pub(crate) async fn restore(
         &self,
@@ -56,7 +93,7 @@ impl Archive {
         stretch: Stretch,
     ) -> Result<(), Error> {
         let major = major.max(self.written_by);
-        let list = entries_of(self.entries.get_or_try_init(|| self.list(part, major)).await?, stretch);
+        let list = self.entries(part.tools().as_ref(), major, stretch).await?;
         if list.is_empty() {
             return Ok(());
         }
@@ -67,11 +104,7 @@ impl Archive {
             "--no-subscriptions".to_owned(),
             format!("--dbname=dbname='{database}'"),
         ];
-        arguments.extend(match stretch {
-            Stretch::BeforeRows => Some("--section=pre-data".to_owned()),
-            Stretch::AfterRows => Some("--section=post-data".to_owned()),
-            Stretch::Rights | Stretch::EventTriggers => None,
-        });
+        arguments.extend(stretch.section());
         let call = ToolCall {
             tool: Tool::PgRestore,
             major,
@@ -88,7 +121,12 @@ impl Archive {
         fuse::pass("restore the schema", settings.database())
     }
 
-    async fn list(&self, part: &ServerPart, major: u32) -> Result<String, Error> {
+    /// The numbers of the entries that belong to a stretch, as pg_restore wants them listed.
+    async fn entries(&self, tools: &dyn Tools, major: u32, stretch: Stretch) -> Result<String, Error> {
+        Ok(entries_of(self.entries.get_or_try_init(|| self.list(tools, major)).await?, stretch))
+    }
+
+    async fn list(&self, tools: &dyn Tools, major: u32) -> Result<String, Error> {
         let text = NamedTempFile::new().map_err(|source| Error::Spool { source })?;
         let call = ToolCall {
             tool: Tool::PgRestore,
@@ -101,7 +139,7 @@ impl Archive {
             input: Some(self.file.path()),
             output: Some(text.path()),
         };
-        part.tools().run(call).await?;
+        tools.run(call).await?;
         let text = std::fs::read(text.path()).map_err(|source| Error::Spool { source })?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }

@@ -1,10 +1,10 @@
 use crate::{DatabaseFacts, identifier, literal};
 
-/// `CREATE DATABASE` with everything that cannot be changed afterwards as it was recorded.
-pub(super) fn statement(name: &str, facts: &DatabaseFacts, major: u32) -> String {
+/// `CREATE DATABASE` with everything that cannot be changed afterwards as it was recorded. The name is as it
+/// stands in SQL.
+pub(crate) fn statement(name: &str, facts: &DatabaseFacts, major: u32) -> String {
     let mut sql = format!(
-        "create database {} template template0 owner {} encoding {} lc_collate {} lc_ctype {}",
-        identifier(name),
+        "create database {name} template template0 owner {} encoding {} lc_collate {} lc_ctype {}",
         identifier(&facts.owner),
         literal(&facts.encoding),
         literal(&facts.collate),

@@ -13,7 +13,7 @@ const LISTS: [&str; 6] = [
 /// Tables named by one statement.
 const ANALYZED_AT_ONCE: usize = 200;
 /// Every table, and whether a foreign one is below it.
-const ANALYZED: &str = "
+pub(crate) const ANALYZED: &str = "
     with recursive above(relid) as (
         select i.inhparent from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid
             where c.relkind = 'f'
@@ -117,11 +117,12 @@ pub(super) fn assignment(setting: &SettingFacts) -> String {
 }
 
 /// The name of a parameter, which may be an extension's: `auto_explain.log_analyze`.
-fn parameter(name: &str) -> String {
+pub(crate) fn parameter(name: &str) -> String {
     name.split('.').map(identifier).collect::<Vec<_>>().join(".")
 }
 
-fn value(setting: &SettingFacts) -> String {
+/// Its value, where the parameter is a list, name by name.
+pub(crate) fn value(setting: &SettingFacts) -> String {
     if !LISTS.contains(&setting.name.to_ascii_lowercase().as_str()) {
         return literal(&setting.value);
     }

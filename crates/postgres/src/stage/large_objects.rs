@@ -4,13 +4,13 @@ use super::archive::{next, stream};
 use crate::statement::change;
 use crate::{Error, LargeObjectFacts, Session};
 
-const TABLES: &str = "
+pub(crate) const TABLES: &str = "
     create temporary table pg_temp.backstay_list
         (loid oid, owner text, acl text[], words text, size int8) on commit preserve rows;
     create temporary table pg_temp.backstay_contents (loid oid, place int8, piece bytea) on commit preserve rows";
 
 /// Objects, then bytes, then owners, grants and comments, in the order in which grants were given.
-const FILL: &str = "
+pub(crate) const FILL: &str = "
 do $backstay$
 declare
   one record;
