@@ -13,5 +13,6 @@ mod guard;
 mod incidents;
 mod killed;
 mod migrate;
+mod prune;
 mod restore;
 mod tidy;
