@@ -112,6 +112,7 @@ pub enum Command {
     #[command(after_help = examples::GUARD)]
     Guard(Guard),
     /// Write a snapshot as a .tar.gz that restores without Backstay
+    #[command(after_help = examples::EXPORT)]
     Export(Export),
     /// The runs, newest first
     History(History),

@@ -22,7 +22,7 @@ pub fn advice(error: &Error) -> Advice {
         Error::Damaged(_) => Advice::exit(Exit::Damaged)
             .hint("`backstay check` names all that is damaged; the next snapshot stores it again from what is live"),
         Error::Held { .. } => Advice::exit(Exit::Held).hint("wait for it; `lease_wait` in backstay.toml says how long a command waits by itself"),
-        Error::WouldRemoveEverything { .. } => Advice::exit(Exit::Refused).hint("mend [retention] in backstay.toml: some snapshot must stay"),
+        Error::WouldRemoveEverything { .. } => Advice::exit(Exit::Refused).hint("mend [retention] in backstay.toml: `keep_last = 1` keeps the newest; a proven snapshot stays in any case: `backstay prove`"),
         Error::LeaseLost | Error::RunTooOld { .. } => Advice::exit(Exit::Failed).hint("run it again"),
         _ => Advice::default(),
     }

@@ -76,6 +76,11 @@ pub const PRUNE: &str = r#"Examples:
   backstay prune --dry-run  what would go, and why the rest stays
   backstay prune            on a schedule"#;
 
+pub const EXPORT: &str = r#"Examples:
+  backstay export latest                                  into this folder
+  backstay export 20251022_153000 --output shop.tar.gz    into a new file
+  backstay export latest -o - | ssh vault 'cat >shop.tgz' anywhere else"#;
+
 pub const PIN: &str = r#"Examples:
   backstay pin latest --why "before the big migration""#;
 

@@ -38,10 +38,8 @@ pub async fn run(surroundings: &Surroundings, arguments: Export) -> Result<Repor
 
 fn warn_of_verdict(context: &Context, entry: &Entry) {
     if entry.verdict.as_ref().is_some_and(|verdict| verdict.judgement != Judgement::Good) {
-        context.warn(format!(
-            "the last examination of {} did not find it good: `backstay show` says why",
-            entry.manifest.id
-        ));
+        let id = &entry.manifest.id;
+        context.warn(format!("the last examination did not find {id} good: `backstay show ID` says why"));
     }
 }
 

@@ -6,8 +6,9 @@ use backstay_repository::{Entry, Fate, Policy, PrunePlan, Pruned, Repository};
 use serde_json::{Value, json};
 
 use crate::arguments::Prune;
+use crate::exit::Exit;
 use crate::output::{amounts, table};
-use crate::report::{Failure, Report};
+use crate::report::{Failure, Report, State};
 use crate::surroundings::Surroundings;
 use crate::wiring::{Containers, Project, images};
 
@@ -17,12 +18,25 @@ pub async fn run(surroundings: &Surroundings, arguments: Prune) -> Result<Report
     let context = project.context();
     let plan = repository.plan_prune(&policies(&project, &repository, arguments.all).await?).await?;
     let wait = project.settings.repository.lease_wait.duration();
-    let pruned = repository.prune(&plan, &context.run, arguments.dry_run, wait, context.listener.as_ref()).await?;
+    let pruned = tokio::select! {
+        pruned = repository.prune(&plan, &context.run, arguments.dry_run, wait, context.listener.as_ref()) => pruned?,
+        () = context.interrupt.requested() => return Err(interrupted(arguments.dry_run)),
+    };
     if !arguments.dry_run {
         release_images(&project, &pruned).await;
     }
     let report = report(&plan, &pruned, arguments.dry_run);
     Ok(if arguments.dry_run { report } else { report.of_run(&context.run) })
+}
+
+/// A snapshot exists as long as its manifest does: wherever a prune stops, it stops between two of them.
+fn interrupted(dry: bool) -> Failure {
+    let mut failure = Failure::new(Exit::Interrupted, "the prune was interrupted")
+        .hint("run it again: it goes on where it stopped; `backstay list` shows what is there");
+    if !dry {
+        failure.state = State::Changed("what was removed is removed, everything else is whole".to_owned());
+    }
+    failure
 }
 
 /// The settings' policy for this environment, or for every environment the repository holds.
@@ -106,6 +120,7 @@ fn report(plan: &PrunePlan, pruned: &Pruned, dry: bool) -> Report {
     let removed = amounts::counted(pruned.manifests.len() as u64, "snapshot", "snapshots");
     lines.push(match dry {
         true => format!("Would remove {removed}. Nothing was changed."),
+        false if pruned.manifests.is_empty() => "There was no snapshot to remove.".to_owned(),
         false => format!("Removed {removed}."),
     });
     let word = if dry { "would be" } else { "were" };
