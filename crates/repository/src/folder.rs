@@ -3,12 +3,14 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::names::DESCRIPTION;
 use crate::{Listed, Put, Store, StoreError};
 
 /// Where bytes wait for the barrier. No key begins with a dot.
@@ -33,11 +35,18 @@ struct Shared {
     staged: Mutex<HashMap<String, PathBuf>>,
     /// One barrier at a time, or a second one would return before the first had done its work.
     barrier: Mutex<()>,
+    /// A repository was read here: from then on a folder without one is not this store.
+    found: AtomicBool,
 }
 
 impl FolderStore {
     pub fn new(root: &Path) -> Self {
-        let shared = Shared { root: root.to_owned(), staged: Mutex::default(), barrier: Mutex::default() };
+        let shared = Shared {
+            root: root.to_owned(),
+            staged: Mutex::default(),
+            barrier: Mutex::default(),
+            found: AtomicBool::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -123,7 +132,29 @@ impl Shared {
                 read => return read,
             }
         }
-        fs::read(path)
+        let read = fs::read(path);
+        match &read {
+            Ok(_) if key == DESCRIPTION => self.found.store(true, Ordering::SeqCst),
+            Err(error) if error.kind() == ErrorKind::NotFound => self.is_still_there()?,
+            _ => {}
+        }
+        read
+    }
+
+    /// A disk that was unmounted, or a folder that somebody moved, is not to be filled anew.
+    fn is_still_there(&self) -> io::Result<()> {
+        if self.found.load(Ordering::SeqCst) && !self.root.join(DESCRIPTION).exists() {
+            return Err(io::Error::other("the repository is not there any more"));
+        }
+        Ok(())
+    }
+
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        self.is_still_there()?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
     }
 
     /// Writes beside everything that has a name. Returns where.
@@ -133,7 +164,7 @@ impl Shared {
         let open = || File::options().write(true).create_new(true).mode(0o600).open(&path);
         let mut file = match open() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                make_folder(&folder)?;
+                self.make_folder(&folder)?;
                 open()?
             }
             opened => opened?,
@@ -161,7 +192,7 @@ impl Shared {
         let folder = path.parent().unwrap_or(&self.root);
         let named = File::open(&written)
             .and_then(|file| file.sync_all())
-            .and_then(|()| make_folder(folder))
+            .and_then(|()| self.make_folder(folder))
             .and_then(|()| name_unless_taken(&written, &path));
         let _ = fs::remove_file(&written);
         named?;
@@ -182,7 +213,7 @@ impl Shared {
         for (key, path) in staged {
             let named = self.path(&key)?;
             if let Some(folder) = named.parent() {
-                make_folder(folder)?;
+                self.make_folder(folder)?;
                 folders.insert(folder.to_owned());
             }
             let mut waiting = self.staged();
@@ -249,13 +280,6 @@ impl Shared {
         }
         Ok(())
     }
-}
-
-fn make_folder(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// A hard link refuses to replace on every file system that has them; the others can rename so.

@@ -51,3 +51,29 @@ async fn a_key_cannot_leave_the_folder() {
     }
     assert!(!folder.path().join("outside").exists());
 }
+
+#[tokio::test]
+async fn a_repository_that_is_gone_is_not_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (there, away) = (folder.path().join("there"), folder.path().join("away"));
+    let store = FolderStore::new(&there);
+    store.put("backstay.json", Bytes::from_static(b"{}"), Put::Create).await.unwrap();
+    store.get("backstay.json").await.unwrap();
+    // Once it is wholly gone, once there is the empty folder that something was mounted on.
+    for mount_point in [false, true] {
+        std::fs::rename(&there, &away).unwrap();
+        if mount_point {
+            std::fs::create_dir(&there).unwrap();
+        }
+        let written = store.put("runs/a", Bytes::from_static(b"x"), Put::Create).await;
+        assert!(matches!(written, Err(StoreError::Failed { .. })), "{written:?}");
+        let read = store.get("runs/b").await;
+        assert!(matches!(read, Err(StoreError::Failed { .. })), "{read:?}");
+        let staged = async { store.put("objects/aa/b", Bytes::from_static(b"x"), Put::Replace).await };
+        assert!(staged.await.is_err());
+        let _ = std::fs::remove_dir(&there);
+        std::fs::rename(&away, &there).unwrap();
+    }
+    store.put("runs/a", Bytes::from_static(b"x"), Put::Create).await.unwrap();
+    assert_eq!(store.get("runs/a").await.unwrap(), "x");
+}
