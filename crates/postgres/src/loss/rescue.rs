@@ -202,7 +202,7 @@ fn load_script(pair: &Pair, file: &Path, encoding: &str) -> String {
         (key, false) => format!(" on conflict ({}) do update set {}", selected(key), set.join(", ")),
     };
     format!(
-        "create temporary table rescued as select {columns} from only {table} with no data;
+        "create temporary table rescued as select {columns} from {table} with no data;
 \\copy pg_temp.rescued ({columns}) from {} with (format text, encoding {})
 insert into {table} ({columns}) overriding system value select {columns} from pg_temp.rescued{conflict};
 drop table pg_temp.rescued;\n",
@@ -219,7 +219,7 @@ async fn parents_first(session: &mut Session) -> Result<Vec<String>, Error> {
           left join pg_catalog.pg_constraint k on k.conrelid = c.oid and k.contype = 'f' and k.confrelid <> c.oid
           left join pg_catalog.pg_class p on p.oid = k.confrelid
           left join pg_catalog.pg_namespace pn on pn.oid = p.relnamespace
-         where c.relkind = 'r' order by 1, 2";
+         where c.relkind in ('r', 'p') order by 1, 2";
     let mut left: Vec<(String, String)> = session.rows("read the foreign keys", sql).await?;
     let mut order = Vec::new();
     while !left.is_empty() {

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::capture::statements::listed;
+use crate::catalog::partitions::{self, Scattered};
 use crate::catalog::relations::{self, Relation};
 use crate::{Error, Session, history, identifier};
 
@@ -83,8 +84,11 @@ impl Pair {
     }
 }
 
-/// The rows of a table itself, as `t`.
+/// The rows of a table itself, or of a whole tree of partitions, as `t`.
 pub(super) fn rows_of(relation: &Relation) -> String {
+    if relation.kind == "p" {
+        return format!("{} as t", relation.qualified());
+    }
     match (&relation.extension, &relation.condition) {
         // The condition is SQL of the extension's author: `WHERE …`, or nothing.
         (Some(_), Some(condition)) => format!("(select * from only {} {condition}) as t", relation.qualified()),
@@ -137,9 +141,14 @@ pub(super) async fn pairs(kept: &mut Session, live: &mut Session, excluded: &[St
         .chain(history::heads(live).await?)
         .map(|head| format!("{}.{}", head.schema, head.table))
         .collect();
+    if has_large_objects(kept).await? || has_large_objects(live).await? {
+        found.caveats.push("large objects were not compared".to_owned());
+    }
     let keys = (keys(kept).await?, keys(live).await?);
-    let mut kept = by_name(relations::list(kept).await?);
-    let mut live = by_name(relations::list(live).await?);
+    let mut trees = partitions::scattered(kept).await?;
+    trees.extend(partitions::scattered(live).await?);
+    let mut kept = by_name(relations::list(kept).await?, &trees);
+    let mut live = by_name(relations::list(live).await?, &trees);
     let names: BTreeSet<_> = kept.keys().chain(live.keys()).cloned().collect();
     for name in names {
         let (kept, live) = (kept.remove(&name), live.remove(&name));
@@ -169,9 +178,30 @@ pub(super) async fn pairs(kept: &mut Session, live: &mut Session, excluded: &[St
     Ok(found)
 }
 
-fn by_name(relations: Vec<Relation>) -> BTreeMap<(String, String), Relation> {
-    let tables = relations.into_iter().filter(Relation::holds_rows);
-    tables.map(|relation| ((relation.schema.clone(), relation.name.clone()), relation)).collect()
+async fn has_large_objects(session: &mut Session) -> Result<bool, Error> {
+    let sql = "select exists (select from pg_catalog.pg_largeobject_metadata)";
+    let (some,): (bool,) = session.row("look for large objects", sql).await?;
+    Ok(some)
+}
+
+/// What holds rows. Of partitions whose rows lie elsewhere in every copy, the whole tree stands for them.
+fn by_name(relations: Vec<Relation>, trees: &Scattered) -> BTreeMap<(String, String), Relation> {
+    let name = |relation: &Relation| (relation.schema.clone(), relation.name.clone());
+    let mut bytes: BTreeMap<(String, String), i64> =
+        trees.values().map(|tree| ((tree.schema.clone(), tree.name.clone()), 0)).collect();
+    let mut tables = BTreeMap::new();
+    for relation in relations {
+        let name = name(&relation);
+        if let Some(tree) = trees.get(&name) {
+            *bytes.entry((tree.schema.clone(), tree.name.clone())).or_default() += relation.heap_bytes.max(0);
+        } else if relation.holds_rows() || bytes.contains_key(&name) {
+            tables.insert(name, relation);
+        }
+    }
+    for (name, relation) in &mut tables {
+        relation.heap_bytes += bytes.get(name).copied().unwrap_or_default();
+    }
+    tables
 }
 
 fn common_columns(kept: Option<&Relation>, live: Option<&Relation>) -> Vec<String> {
