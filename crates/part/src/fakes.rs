@@ -1,7 +1,7 @@
 //! Parts and a workload in memory. A [`World`] is the machine they live on: it outlives the process,
 //! and each process reaches it through a wire of its own, so that it can die or fail at any effect.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -38,6 +38,8 @@ struct Slots {
     live_by: Option<RunId>,
     staged: BTreeMap<RunId, String>,
     kept: BTreeMap<RunId, String>,
+    /// The runs whose copies something ran on: it may have written to them.
+    run_on: BTreeSet<RunId>,
     /// Rows written to the live side since the last switch: what a switch would lose.
     writes: u64,
     /// The schema that what runs on it must know.
@@ -85,6 +87,9 @@ impl World {
     pub fn start(&self) {
         let mut state = self.state();
         state.running = Some(state.live());
+        for slots in state.parts.values_mut() {
+            slots.run_on.extend(slots.live_by.clone());
+        }
     }
 
     pub fn look(&self) -> Sight {
@@ -385,6 +390,21 @@ impl Part for FakePart {
 
     async fn abandon(&self, _context: &Context, run: &RunId, _staged: Option<&Token>) -> Result<(), Error> {
         self.change("abandon", |slots| {
+            if self.kind != PartKind::Database || !slots.run_on.contains(run) {
+                slots.staged.remove(run);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn left(&self, _context: &Context, run: &RunId) -> Result<Vec<String>, Error> {
+        self.point("look for copies of", "before").await?;
+        self.with("look", |slots| Ok(slots.staged.get(run).cloned().into_iter().collect()))
+    }
+
+    async fn discard(&self, _context: &Context, run: &RunId) -> Result<(), Error> {
+        self.change("discard", |slots| {
             slots.staged.remove(run);
             Ok(())
         })

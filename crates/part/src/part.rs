@@ -70,8 +70,19 @@ pub trait Part: Send + Sync {
     async fn settle(&self, context: &Context, activated: &Token) -> Result<(), Error>;
 
     /// Removes whatever `run` staged and did not activate, with or without its token. What an earlier
-    /// run kept is not of this run's making and stays.
+    /// run kept is not of this run's making and stays. So does a copy that was live for a while, where
+    /// something may have been written to it then.
     async fn abandon(&self, context: &Context, run: &RunId, staged: Option<&Token>) -> Result<(), Error>;
+
+    /// The copies that `abandon` left for what may have been written to them, by name.
+    async fn left(&self, _context: &Context, _run: &RunId) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Removes what `abandon` left, with all that is in it.
+    async fn discard(&self, context: &Context, run: &RunId) -> Result<(), Error> {
+        self.abandon(context, run, None).await
+    }
 }
 
 /// The outcome of comparing a staged copy with its facts: it is proven if nothing was found.

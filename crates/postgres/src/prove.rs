@@ -9,9 +9,10 @@ use backstay_part::{Proof, Recorded, Token};
 use backstay_run::Context;
 
 use crate::session::connect;
+use crate::stage::room;
 use crate::statement::change;
-use crate::swap::{Mark, State, Switch, Trio, connect_outside, look_up, with_mark};
-use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Session, identifier, literal};
+use crate::swap::{Mark, State, Switch, Trio, connect_alone, look_up, with_mark};
+use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Session, identifier, literal, swap};
 
 /// Compares every staged database with its facts. What holds is marked as proven and closed.
 pub(crate) async fn prove(
@@ -22,7 +23,8 @@ pub(crate) async fn prove(
 ) -> Result<Proof, Error> {
     let switch = Switch::read(staged)?;
     let facts: ServerFacts = recorded.facts().map_err(|source| Error::Facts { source })?;
-    let mut outside = connect_outside(part, &switch.names(), "prove").await?;
+    let mut outside = connect_alone(part, &switch.names(), "prove", &context.run).await?;
+    let part = &room::with_workers_that_fit(part, &mut outside).await?;
     let mut proof = Proof::default();
     for trio in &switch.databases {
         let entries = look_up(&mut outside, std::slice::from_ref(&trio.staged)).await?;
@@ -83,7 +85,9 @@ impl Reproof<'_> {
     async fn mark(&self, outside: &mut Session, mark: Mark) -> Result<(), Error> {
         let entries = look_up(outside, std::slice::from_ref(&self.trio.staged)).await?;
         let words = entries.get(&self.trio.staged).and_then(|entry| entry.words.clone());
-        let mark = Mark { state: State::Proven, ..mark };
+        // Whoever finds the same count later knows that nothing was written since.
+        let writes = swap::counted(outside, &self.trio.staged).await?;
+        let mark = Mark { state: State::Proven, writes, ..mark };
         let text = with_mark(words.as_deref(), Some(&mark)).unwrap_or_default();
         let sql = format!("comment on database {} is {}", identifier(&self.trio.staged), literal(&text));
         change(outside, "mark the staged database as proven", &sql).await

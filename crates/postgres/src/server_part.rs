@@ -8,6 +8,7 @@ use backstay_part::{Captured, Part, Proof, Recorded, Standing, Token};
 use backstay_repository::SnapshotWriter;
 use backstay_run::Context;
 
+use crate::swap::Written;
 use crate::{Error, Leftover, RescueReport, Settings, Tools, capture, loss, preflight, prove, settle, stage, swap};
 
 /// All configured databases of one server: they are captured one by one and swapped in one transaction.
@@ -77,6 +78,11 @@ impl ServerPart {
 
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    pub(crate) fn with_workers(mut self, workers: usize) -> Self {
+        self.options.workers = workers;
+        self
     }
 
     /// The databases on this server that runs made or renamed and that are not live.
@@ -175,8 +181,16 @@ impl Part for ServerPart {
         &self,
         context: &Context,
         run: &RunId,
-        staged: Option<&Token>,
+        _staged: Option<&Token>,
     ) -> Result<(), backstay_part::Error> {
-        self.explain("abandon what was staged of", stage::abandon(self, context, run, staged).await)
+        self.explain("abandon what was staged of", stage::abandon(self, context, run, Written::Stays).await)
+    }
+
+    async fn left(&self, _context: &Context, run: &RunId) -> Result<Vec<String>, backstay_part::Error> {
+        self.explain("look for copies of", stage::left(self, run).await)
+    }
+
+    async fn discard(&self, context: &Context, run: &RunId) -> Result<(), backstay_part::Error> {
+        self.explain("discard what was left of", stage::abandon(self, context, run, Written::Goes).await)
     }
 }

@@ -3,7 +3,7 @@ use backstay_repository::SnapshotWriter;
 use backstay_run::Context;
 
 use crate::capture::{Source, capture_sources};
-use crate::swap::{Switch, connect_outside, look_up};
+use crate::swap::{Switch, connect_alone, connect_outside, look_up};
 use crate::{Error, ServerPart, swap};
 
 /// Captures the kept databases under the labels of those they were. Nothing where nothing was kept.
@@ -37,7 +37,7 @@ pub(crate) async fn capture_kept(
 
 pub(crate) async fn settle(part: &ServerPart, _context: &Context, activated: &Token) -> Result<(), Error> {
     let switch = Switch::read(activated)?;
-    let mut session = connect_outside(part, &switch.names(), "settle").await?;
+    let mut session = connect_alone(part, &switch.names(), "settle", &switch.run).await?;
     swap::settle(&mut session, &switch).await?;
     session.close().await;
     Ok(())

@@ -7,6 +7,7 @@ pub(crate) mod large_objects;
 mod plan;
 mod refusals;
 mod roles;
+pub(crate) mod room;
 mod rows;
 
 use backstay_model::RunId;
@@ -19,7 +20,8 @@ use self::archive::{Archive, Stretch};
 use crate::session::connect;
 use crate::statement::change;
 use crate::swap::{
-    Mark, State, Switch, Trio, connect_outside, drop_database, kept_name, look_up, staged_name, with_mark,
+    Mark, State, Switch, Trio, Written, connect_alone, connect_outside, drop_database, kept_name, look_up, staged_name,
+    with_mark,
 };
 use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Session, identifier, literal, swap};
 
@@ -28,8 +30,9 @@ use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Session, identifier, 
 pub(crate) async fn stage(part: &ServerPart, context: &Context, recorded: &Recorded) -> Result<Token, Error> {
     let facts: ServerFacts = recorded.facts().map_err(|source| Error::Facts { source })?;
     let switch = switch_of(part, context, &facts)?;
-    let mut outside = connect_outside(part, &switch.names(), "stage").await?;
+    let mut outside = connect_alone(part, &switch.names(), "stage", &switch.run).await?;
     refusals::refuse(&mut outside, &facts).await?;
+    let part = &room::with_workers_that_fit(part, &mut outside).await?;
     let work = async {
         roles::make(&mut outside, context, recorded, &facts).await?;
         for (trio, database) in switch.databases.iter().zip(&facts.databases) {
@@ -71,20 +74,26 @@ pub(crate) async fn stage_kept(part: &ServerPart, context: &Context, activated: 
     Switch { run: context.run.clone(), databases }.token()
 }
 
-pub(crate) async fn abandon(
-    part: &ServerPart,
-    context: &Context,
-    run: &RunId,
-    _staged: Option<&Token>,
-) -> Result<(), Error> {
-    let live: Vec<_> = part.databases().iter().map(|database| database.settings.database().to_owned()).collect();
-    let mut session = connect_outside(part, &live, "abandon").await?;
-    for database in swap::abandon(&mut session, run).await? {
-        context.warn(format!("{database} was live for a while and may hold rows written then; it is left there"));
-    }
+/// Removes what `run` staged and did not make live.
+pub(crate) async fn abandon(part: &ServerPart, context: &Context, run: &RunId, written: Written) -> Result<(), Error> {
+    let live = live(part);
+    let mut session = connect_alone(part, &live, "abandon", run).await?;
+    swap::abandon(&mut session, run, written).await?;
     roles::unmake(&mut session, context, run, &live).await?;
     session.close().await;
     Ok(())
+}
+
+/// The copies of `run` that were left.
+pub(crate) async fn left(part: &ServerPart, run: &RunId) -> Result<Vec<String>, Error> {
+    let mut session = connect_outside(part, &live(part), "look").await?;
+    let left = swap::staged_by(&mut session, run).await?;
+    session.close().await;
+    Ok(left)
+}
+
+fn live(part: &ServerPart) -> Vec<String> {
+    part.databases().iter().map(|database| database.settings.database().to_owned()).collect()
 }
 
 /// The names of what this run stages, in the order of the facts.
@@ -103,7 +112,7 @@ fn switch_of(part: &ServerPart, context: &Context, facts: &ServerFacts) -> Resul
 }
 
 async fn drop_half_built(part: &ServerPart, context: &Context, switch: &Switch) -> Result<(), Error> {
-    let mut session = connect_outside(part, &switch.names(), "clear away").await?;
+    let mut session = connect_alone(part, &switch.names(), "clear away", &switch.run).await?;
     let staged: Vec<_> = switch.databases.iter().map(|trio| trio.staged.clone()).collect();
     for name in look_up(&mut session, &staged).await?.into_keys() {
         drop_database(&mut session, &name).await?;

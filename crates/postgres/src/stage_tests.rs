@@ -141,3 +141,139 @@ async fn staging_that_dies_anywhere_is_begun_again_or_cleared_away() {
     assert_eq!(stopped.kind, backstay_part::ErrorKind::Interrupted);
     assert_eq!(databases(&bench), ["shop"]);
 }
+
+/// Waits until the server holds a statement that begins so for want of a lock.
+async fn waits(bench: &Bench, begin: &str) {
+    let mut watcher = connect(&bench.settings("postgres", "postgres"), "watcher").await.unwrap();
+    let sql = format!(
+        "select count(*) from pg_catalog.pg_stat_activity where wait_event_type = 'Lock' and query like {}",
+        literal(&format!("{begin}%"))
+    );
+    while watcher.row::<(i64,)>("watch", &sql).await.unwrap().0 == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    watcher.close().await;
+}
+
+/// Waits until the server has nothing of ours going any more.
+async fn is_quiet(bench: &Bench) {
+    let mut watcher = connect(&bench.settings("postgres", "postgres"), "watcher").await.unwrap();
+    let sql = "select count(*) from pg_catalog.pg_stat_activity
+                where application_name like 'backstay %' and pid <> pg_catalog.pg_backend_pid()";
+    while watcher.row::<(i64,)>("watch", sql).await.unwrap().0 > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    watcher.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_server_was_still_doing_for_a_client_that_died_does_not_come_after_the_recovery() {
+    let Some(bench) = Bench::start().await else { return };
+    bench.cluster.create("shop");
+    bench.cluster.sql("shop", "create table orders (what text); insert into orders values ('old')");
+    let part = bench.part("postgres", &["shop"]);
+    let (captured, _) = bench.capture(&part).await.unwrap();
+    let recorded = bench.recorded(&captured).await;
+    // Nobody changes the list of databases as long as this stands.
+    let hold = async || {
+        let mut holder = connect(&bench.settings("postgres", "postgres"), "holder").await.unwrap();
+        holder.execute("hold", "begin; lock table pg_catalog.pg_database in exclusive mode").await.unwrap();
+        holder
+    };
+
+    let holder = hold().await;
+    tokio::select! {
+        done = part.stage(&bench.context, &recorded) => panic!("it was not held up: {done:?}"),
+        () = waits(&bench, "create database") => {}
+    }
+    part.abandon(&bench.context, &bench.context.run, None).await.unwrap();
+    holder.close().await;
+    is_quiet(&bench).await;
+    assert_eq!(databases(&bench), ["shop"], "the server made it after it had been abandoned");
+
+    let token = part.stage(&bench.context, &recorded).await.unwrap();
+    assert!(part.prove(&bench.context, &recorded, &token).await.unwrap().holds());
+    bench.cluster.sql("shop", "update orders set what = 'new'");
+    let holder = hold().await;
+    tokio::select! {
+        done = part.activate(&bench.context, &token) => panic!("it was not held up: {done:?}"),
+        () = waits(&bench, "do $") => {}
+    }
+    part.revert(&bench.context, &token).await.unwrap();
+    holder.close().await;
+    is_quiet(&bench).await;
+    assert_eq!(bench.cluster.sql("shop", "select what from orders"), "new", "it was switched after it was taken back");
+    part.abandon(&bench.context, &bench.context.run, None).await.unwrap();
+    assert_eq!(databases(&bench), ["shop"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_was_live_for_a_while_stays_only_where_something_was_written_to_it() {
+    let Some(bench) = Bench::start().await else { return };
+    bench.cluster.create("shop");
+    bench.cluster.sql("shop", "create table orders (what text); insert into orders values ('old')");
+    let part = bench.part("postgres", &["shop"]);
+    let (captured, _) = bench.capture(&part).await.unwrap();
+    let recorded = bench.recorded(&captured).await;
+    let run = &bench.context.run;
+    let meanwhile =
+        [("select * from orders", 0), ("insert into orders values ('more')", 1), ("select lo_create(7)", 1)];
+    for (sql, left) in meanwhile {
+        let token = part.stage(&bench.context, &recorded).await.unwrap();
+        assert!(part.prove(&bench.context, &recorded, &token).await.unwrap().holds());
+        part.activate(&bench.context, &token).await.unwrap();
+        bench.cluster.sql("shop", sql);
+        part.revert(&bench.context, &token).await.unwrap();
+        part.abandon(&bench.context, run, Some(&token)).await.unwrap();
+        assert_eq!(part.left(&bench.context, run).await.unwrap().len(), left, "{sql}");
+        assert_eq!(databases(&bench).len(), 1 + left, "{sql}");
+        part.abandon(&bench.context, run, None).await.unwrap();
+        assert_eq!(databases(&bench).len(), 1 + left, "{sql}: not unasked");
+        part.discard(&bench.context, run).await.unwrap();
+        assert_eq!(databases(&bench), ["shop"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_may_have_few_sessions_stages_with_few() {
+    let Some(bench) = Bench::start().await else { return };
+    bench.cluster.sql("postgres", "create role few login createdb connection limit 6; create database shop owner few");
+    let tables = (1..9)
+        .map(|n| format!("create table t{n} as select n from generate_series(1, 9) n; create index on t{n} (n);"));
+    bench.cluster.sql_as("few", "shop", &tables.collect::<String>()).unwrap();
+    let (captured, _) = bench.capture(&bench.part("postgres", &["shop"])).await.unwrap();
+    let recorded = bench.recorded(&captured).await;
+    let part = bench.part("few", &["shop"]);
+    let token = part.stage(&bench.context, &recorded).await.unwrap();
+    let proof = part.prove(&bench.context, &recorded, &token).await.unwrap();
+    assert_eq!(proof.findings, Vec::<String>::new());
+    part.activate(&bench.context, &token).await.unwrap();
+
+    // Where not even that is granted, nothing is left.
+    part.revert(&bench.context, &token).await.unwrap();
+    part.discard(&bench.context, &bench.context.run).await.unwrap();
+    bench.cluster.sql("postgres", "alter role few connection limit 1");
+    part.stage(&bench.context, &recorded).await.unwrap_err();
+    bench.cluster.sql("postgres", "alter role few connection limit 6");
+    part.abandon(&bench.context, &bench.context.run, None).await.unwrap();
+    assert_eq!(databases(&bench), ["shop"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_for_which_the_disk_is_too_small_is_refused_before_it_is_begun() {
+    let Some(bench) = Bench::start().await else { return };
+    bench.cluster.create("shop");
+    let part = bench.part("postgres", &["shop"]);
+    let (captured, _) = bench.capture(&part).await.unwrap();
+    let mut recorded = bench.recorded(&captured).await;
+    assert_eq!(part.plan(&bench.context, &recorded).await.unwrap().refusals, Vec::<String>::new());
+    recorded.facts["databases"][0]["bytes"] = (1_u64 << 60).into();
+    let refusals = part.plan(&bench.context, &recorded).await.unwrap().refusals;
+    // Whoever may not look into the server's folder cannot know.
+    if std::fs::read(bench.cluster.data().join("postmaster.pid")).is_ok() {
+        assert!(refusals.iter().any(|why| why.contains("MB free")), "{refusals:?}");
+        let refused = part.stage(&bench.context, &recorded).await.unwrap_err();
+        assert_eq!(refused.kind, backstay_part::ErrorKind::Refused);
+    }
+    assert_eq!(databases(&bench), ["shop"]);
+}

@@ -14,6 +14,7 @@ mod rights;
 mod script;
 mod settle;
 mod standing;
+mod writes;
 
 use backstay_model::RunId;
 use backstay_part::{Standing, Token};
@@ -25,9 +26,10 @@ pub use leftovers::Leftover;
 pub(crate) use leftovers::leftovers;
 pub(crate) use mark::{Mark, State, with_mark, words_of};
 pub(crate) use names::{kept_name, staged_name};
-pub(crate) use outside::connect_outside;
+pub(crate) use outside::{connect_alone, connect_in_name_of, connect_outside};
 pub(crate) use rights::{renaming_refusals, standbys};
-pub(crate) use settle::{abandon, drop_database, settle};
+pub(crate) use settle::{Written, abandon, drop_database, settle, staged_by};
+pub(crate) use writes::counted;
 
 use crate::{Error, ServerPart};
 
@@ -74,7 +76,7 @@ pub(crate) async fn activate(part: &ServerPart, _context: &Context, staged: &Tok
         return Err(Error::Refused { action: "switch the databases", reasons: vec![reason] });
     }
     let switch = Switch::read(staged)?;
-    let mut session = connect_outside(part, &switch.names(), "switch").await?;
+    let mut session = connect_alone(part, &switch.names(), "switch", &switch.run).await?;
     activate::activate(&mut session, &switch).await?;
     session.close().await;
     switch.token()
@@ -82,7 +84,7 @@ pub(crate) async fn activate(part: &ServerPart, _context: &Context, staged: &Tok
 
 pub(crate) async fn revert(part: &ServerPart, _context: &Context, staged: &Token) -> Result<(), Error> {
     let switch = Switch::read(staged)?;
-    let mut session = connect_outside(part, &switch.names(), "switch back").await?;
+    let mut session = connect_alone(part, &switch.names(), "switch back", &switch.run).await?;
     revert::revert(&mut session, &switch).await?;
     session.close().await;
     Ok(())
@@ -90,7 +92,7 @@ pub(crate) async fn revert(part: &ServerPart, _context: &Context, staged: &Token
 
 pub(crate) async fn standing(part: &ServerPart, _context: &Context, staged: &Token) -> Result<Standing, Error> {
     let switch = Switch::read(staged)?;
-    let mut session = connect_outside(part, &switch.names(), "look").await?;
+    let mut session = connect_alone(part, &switch.names(), "look", &switch.run).await?;
     let standing = standing::standing(&mut session, &switch).await?;
     session.close().await;
     Ok(standing)

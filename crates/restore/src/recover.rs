@@ -8,7 +8,7 @@ use crate::activate::{in_words, not_all_switched, standings};
 use crate::course::{FENCE, REVERT, Restored, Work, abandon_all};
 use crate::execute::finish;
 use crate::way::{InTheWay, goes_on_beside, is_ours};
-use crate::{Error, revert, settle, status};
+use crate::{Error, revert, settle};
 
 /// Where a run that had died was brought to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -145,9 +145,7 @@ async fn follow(site: &Site<'_>, run: Run, dead: &Unfinished, outcome: Outcome) 
             revert::put_back(site, &mut run, &work).await?;
         }
     }
-    let left = status::left_by(&dead.record);
-    let away: Vec<PartName> = every.into_iter().filter(|name| !left.contains(name)).collect();
-    abandon_all(site, &run, &away, "the run ended").await?;
+    abandon_all(site, &run, &every, "the run ended").await?;
     run.close().await?;
     Ok(recovered(if outcome == Outcome::TakenBack { Ending::TakenBack } else { Ending::Abandoned }))
 }

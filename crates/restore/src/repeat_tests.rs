@@ -89,6 +89,15 @@ impl Part for Twice {
         self.0.abandon(context, run, staged).await?;
         self.0.abandon(context, run, None).await
     }
+
+    async fn left(&self, context: &Context, run: &RunId) -> Result<Vec<String>, Error> {
+        self.0.left(context, run).await
+    }
+
+    async fn discard(&self, context: &Context, run: &RunId) -> Result<(), Error> {
+        self.0.discard(context, run).await?;
+        self.0.discard(context, run).await
+    }
 }
 
 struct WorksTwice<'a>(&'a dyn Workload);

@@ -1,9 +1,9 @@
-use backstay_model::{Event, Outcome, PartKind, PartName};
+use backstay_model::{Event, Outcome, PartName};
 use backstay_part::{Site, Standing};
-use backstay_run::{Mark, Run, Steps};
+use backstay_run::{Mark, Run};
 
 use crate::activate::{in_words, standings};
-use crate::course::{REVERT, Restored, START, Work, abandon_all, note_anyway, observed, stage_step, token};
+use crate::course::{REVERT, Restored, Work, abandon_all, note_anyway, observed, stage_step, token};
 use crate::error::chain;
 use crate::{Error, probe};
 
@@ -46,31 +46,46 @@ pub(crate) async fn put_back(site: &Site<'_>, run: &mut Run, work: &Work) -> Res
 
 async fn taken_back(site: &Site<'_>, mut run: Run, work: &Work, why: Vec<String>) -> Restored {
     let condition = probe::probe(site, &mut run).await;
-    let left = written_to(site, &run, work);
-    let away: Vec<PartName> = work.parts.iter().filter(|name| !left.contains(name)).cloned().collect();
     let mut state = format!("what ran before runs again, {}", probe::in_words(&condition));
-    for part in &left {
-        note_anyway(&mut run, &format!("left {part}"), Mark::Done, &()).await;
-        state.push_str(&format!("; the copy of {part} that ran meanwhile is left for what was written to it"));
+    let left = match clear_away(site, &mut run, work, &why).await {
+        Ok(left) => left,
+        Err(error) => {
+            let state = format!("{state}; {}", chain(&error));
+            let record = run.pause(Outcome::Stuck, state.clone()).await;
+            return Restored { why, condition: Some(condition), ..Restored::new(site, record, state) };
+        }
+    };
+    for (part, copies) in &left {
+        let copies = copies.join(", ");
+        state.push_str(&format!(
+            "; the copy of {part} that was live meanwhile ({copies}) is left for what was written to it"
+        ));
     }
-    if let Err(error) = abandon_all(site, &run, &away, &why.join("; ")).await {
-        let state = format!("{state}; {}", chain(&error));
-        let record = run.pause(Outcome::Stuck, state.clone()).await;
-        return Restored { why, condition: Some(condition), ..Restored::new(site, record, state) };
-    }
+    let left = left.into_iter().map(|(part, _)| part).collect();
     let record = run.end(Outcome::TakenBack, Some(why.join("; "))).await;
     Restored { why, condition: Some(condition), kept: left, ..Restored::new(site, record, state) }
 }
 
-/// The databases that writers had for a while before they were taken away again. Their copies are
-/// the only place of those writes, so they are not removed unasked. What an undo took up is kept by
-/// the earlier run again.
-fn written_to(site: &Site<'_>, run: &Run, work: &Work) -> Vec<PartName> {
-    if run.record().command == "undo" || run.entries().intended(START).is_none() {
-        return Vec::new();
+/// Removes what was staged and says which copies stay. What was live for a while may be the only place
+/// of what somebody wrote then, so it is not removed unasked; the journal has its name for `settle`. What
+/// an undo took up is kept by the earlier run again.
+async fn clear_away(
+    site: &Site<'_>,
+    run: &mut Run,
+    work: &Work,
+    why: &[String],
+) -> Result<Vec<(PartName, Vec<String>)>, Error> {
+    abandon_all(site, run, &work.parts, &why.join("; ")).await?;
+    let mut left = Vec::new();
+    for name in &work.parts {
+        let Some(part) = site.part(name) else { continue };
+        let copies = part.left(site.context, &site.context.run).await?;
+        if !copies.is_empty() {
+            run.note(&format!("left {name}"), Mark::Done, &copies).await?;
+            left.push((name.clone(), copies));
+        }
     }
-    let database = |name: &&PartName| site.part(name).is_some_and(|part| part.kind() == PartKind::Database);
-    work.parts.iter().filter(database).cloned().collect()
+    Ok(left)
 }
 
 async fn stuck(site: &Site<'_>, run: Run, work: &Work, mut why: Vec<String>, error: &Error) -> Restored {

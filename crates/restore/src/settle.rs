@@ -188,7 +188,7 @@ async fn let_go_of_all(site: &Site<'_>, work: &SettleWork) -> Result<Vec<PartNam
     }
     for (run, name) in &work.left {
         if let Some(part) = site.part(name) {
-            part.abandon(site.context, run, None).await?;
+            part.discard(site.context, run).await?;
             parts.push(name.clone());
         }
     }

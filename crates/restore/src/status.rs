@@ -98,7 +98,7 @@ pub(crate) fn left_behind(records: &[RunRecord]) -> Vec<Kept> {
 }
 
 /// The parts of which a run that was taken back left a copy.
-pub(crate) fn left_by(record: &RunRecord) -> Vec<PartName> {
+fn left_by(record: &RunRecord) -> Vec<PartName> {
     let entries: Vec<backstay_run::Entry> = serde_json::from_value(record.journal.clone()).unwrap_or_default();
     let steps = entries.iter().filter_map(|entry| entry.step.strip_prefix("left "));
     let parts: BTreeSet<PartName> = steps.filter_map(|name| name.parse().ok()).collect();

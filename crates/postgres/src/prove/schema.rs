@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Reproof;
 use crate::stage::archive::{Archive, Stretch};
 use crate::statement::change;
-use crate::swap::{connect_outside, drop_database, staged_name};
+use crate::swap::{connect_in_name_of, drop_database, staged_name};
 use crate::{Error, ObjectFacts, Settings, identifier, literal, schema};
 
 type Key = (String, String, String);
@@ -36,7 +36,7 @@ pub(super) async fn compare(proof: &Reproof<'_>, settings: &Settings, major: u32
 /// What a copy of the schema made of nothing but the archive says.
 async fn second_generation(proof: &Reproof<'_>, settings: &Settings, major: u32) -> Result<Vec<ObjectFacts>, Error> {
     let name = staged_name(&format!("{}~schema", proof.trio.live), &proof.context.run);
-    let mut outside = connect_outside(proof.part, &[], "prove").await?;
+    let mut outside = connect_in_name_of(proof.part, &[], "prove", &proof.context.run).await?;
     drop_database(&mut outside, &name).await?;
     let facts = proof.facts;
     let sql = format!(

@@ -1,3 +1,4 @@
+use super::room::lacking_disk;
 use crate::{Error, ServerFacts, Session};
 
 /// Refuses what would fail only after a long while of copying. What hinders a switch is not looked at: a
@@ -34,6 +35,7 @@ pub(super) async fn lacking(session: &mut Session, facts: &ServerFacts) -> Resul
             reasons.push(format!("{} needs the tablespace {}, which is not here", database.label, database.tablespace));
         }
     }
+    reasons.extend(lacking_disk(session, facts).await);
     reasons.dedup();
     Ok(reasons)
 }

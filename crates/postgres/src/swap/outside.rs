@@ -1,8 +1,64 @@
+use std::time::Duration;
+
+use backstay_model::RunId;
+
 use crate::session::connect;
 use crate::{Error, ServerPart, Session, Settings, literal};
 
 /// The database that servers have for such work.
 const USUAL: &str = "postgres";
+/// How long the sessions of an earlier life of a run may take to end.
+const ENDING_MAX: Duration = Duration::from_secs(60);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+
+/// Ends whatever `run` still has going on the server: its client may be dead, or have stopped listening, while
+/// the server goes on with the statement it was given, such as one that makes or renames a database. Nothing
+/// that is read before they have ended can be relied upon.
+const END: &str = "
+select pg_catalog.count(*) filter (where pg_catalog.pg_terminate_backend(a.pid))
+  from pg_catalog.pg_stat_activity a
+ where a.pid <> pg_catalog.pg_backend_pid()
+   and a.application_name like 'backstay %' and pg_catalog.right(a.application_name, pg_catalog.length($1)) = $1";
+
+const GOING_ON: &str = "
+select pg_catalog.count(*) from pg_catalog.pg_stat_activity a
+ where a.pid <> pg_catalog.pg_backend_pid()
+   and a.application_name like 'backstay %' and pg_catalog.right(a.application_name, pg_catalog.length($1)) = $1";
+
+/// Connects outside in the name of `run`, and sees to it that no other session goes on in its name.
+pub(crate) async fn connect_alone(
+    part: &ServerPart,
+    involved: &[String],
+    purpose: &str,
+    run: &RunId,
+) -> Result<Session, Error> {
+    let mut session = connect_in_name_of(part, involved, purpose, run).await?;
+    let ask = async |session: &mut Session, sql: &'static str| {
+        let asked = sqlx::query_scalar::<_, i64>(sql).bind(run.as_str()).persistent(false);
+        let asked = asked.fetch_one(&mut session.connection).await;
+        asked.map_err(Error::query("end what the run still has going", &session.database))
+    };
+    let began = tokio::time::Instant::now();
+    while ask(&mut session, GOING_ON).await? > 0 {
+        ask(&mut session, END).await?;
+        if began.elapsed() > ENDING_MAX {
+            let reason = format!("sessions of run {run} do not end");
+            return Err(Error::Refused { action: "go on", reasons: vec![reason] });
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+    Ok(session)
+}
+
+/// Connects outside so that [`connect_alone`] finds the session again by its name.
+pub(crate) async fn connect_in_name_of(
+    part: &ServerPart,
+    involved: &[String],
+    purpose: &str,
+    run: &RunId,
+) -> Result<Session, Error> {
+    connect_outside(part, involved, &format!("{purpose} {run}")).await
+}
 
 /// Connects to a database that is none of `involved`: what a session is connected to cannot be renamed.
 pub(crate) async fn connect_outside(part: &ServerPart, involved: &[String], purpose: &str) -> Result<Session, Error> {

@@ -2,10 +2,11 @@ use backstay_model::RunId;
 
 use super::Switch;
 use super::activate::comment;
-use super::catalog::look_up;
+use super::catalog::{Entry, look_up};
 use super::mark::{Mark, State};
 use super::names::{Place, run_of};
 use super::script::Script;
+use super::writes::counted;
 use crate::statement::change;
 use crate::{Error, Session, identifier};
 
@@ -44,24 +45,37 @@ pub(crate) async fn settle(session: &mut Session, switch: &Switch) -> Result<(),
     Ok(())
 }
 
-/// Drops what `run` staged and did not make live. What it made live and took back is left where rows
-/// may have been written to it; their names are returned.
-pub(crate) async fn abandon(session: &mut Session, run: &RunId) -> Result<Vec<String>, Error> {
+/// What becomes of a copy that was live for a while and may hold rows that were written then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    Stays,
+    Goes,
+}
+
+/// Drops what `run` staged and did not make live. What it made live and took back is left, unless nothing
+/// was written to it or it is to go in any case.
+pub(crate) async fn abandon(session: &mut Session, run: &RunId, written: Written) -> Result<(), Error> {
+    let staged = staged_by(session, run).await?;
+    for entry in look_up(session, &staged).await?.into_values() {
+        if written == Written::Goes || !may_hold_writes(session, &entry).await? {
+            drop_database(session, &entry.name).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn may_hold_writes(session: &mut Session, entry: &Entry) -> Result<bool, Error> {
+    let Some(mark) = entry.mark.as_ref().filter(|mark| mark.was_live) else { return Ok(false) };
+    Ok(entry.open || mark.writes.is_none() || counted(session, &entry.name).await? != mark.writes)
+}
+
+/// The databases that are there under the names by which `run` stages.
+pub(crate) async fn staged_by(session: &mut Session, run: &RunId) -> Result<Vec<String>, Error> {
     let names: Vec<String> = sqlx::query_scalar("select datname::text from pg_catalog.pg_database order by 1")
         .fetch_all(&mut session.connection)
         .await
         .map_err(Error::query("read the list of databases", &session.database))?;
-    let staged: Vec<_> = names.into_iter().filter(|name| run_of(name) == Some((Place::Staged, run.clone()))).collect();
-    let entries = look_up(session, &staged).await?;
-    let mut left = Vec::new();
-    for entry in entries.values() {
-        if entry.mark.as_ref().is_some_and(|mark| mark.was_live) {
-            left.push(entry.name.clone());
-        } else {
-            drop_database(session, &entry.name).await?;
-        }
-    }
-    Ok(left)
+    Ok(names.into_iter().filter(|name| run_of(name) == Some((Place::Staged, run.clone()))).collect())
 }
 
 /// Drops a database, whoever is connected to it.
