@@ -32,7 +32,7 @@ pub use plan::{Depth, Plan, Source, Wish, plan};
 pub use recover::{Ending, Recovered, recover};
 pub use settle::{Settled, settle};
 pub use status::{Kept, Running, Status, history, status};
-pub use undo::{UndoPlan, newest_kept, plan_undo, undo};
+pub use undo::{UndoPlan, loss_of_undo, newest_kept, plan_undo, undo};
 pub use way::{InTheWay, in_the_way};
 
 #[cfg(test)]

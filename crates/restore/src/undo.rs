@@ -1,12 +1,15 @@
-use backstay_model::{PartName, RunId, RunRecord, SnapshotId};
+use std::time::Duration;
+
+use backstay_model::{Loss, PartName, RunId, RunRecord, SnapshotId};
 use backstay_part::{Site, Token};
 use backstay_repository::LeasePurpose;
 use backstay_run::{Beginning, Claim, Entry, Run};
 use serde::Serialize;
 
 use crate::course::{Choices, Restored, Work, activate_step, encode, token};
+use crate::error::chain;
 use crate::execute::{give_up, switch};
-use crate::{Error, fence, stage, status, way};
+use crate::{Error, fence, plan, stage, status, way};
 
 /// What an undo would do. It is made without changing anything.
 #[derive(Debug, Clone, Serialize)]
@@ -21,6 +24,9 @@ pub struct UndoPlan {
     pub stops: Vec<String>,
 }
 
+/// How long an undo looks for what it would lose: whoever wants to go back wants to go back soon.
+const LOOKING_MAX: Duration = Duration::from_secs(30);
+
 /// Looks what the newest restore or undo, or the one that is named, has kept.
 pub async fn plan_undo(site: &Site<'_>, which: Option<&RunId>) -> Result<UndoPlan, Error> {
     let kept = find(site, which).await?;
@@ -31,6 +37,31 @@ pub async fn plan_undo(site: &Site<'_>, which: Option<&RunId>) -> Result<UndoPla
         workload: site.workload.describe(),
         stops: site.workload.running(site.context).await?,
     })
+}
+
+/// What was written to what is live since the switch, and would go with it. Nothing where that takes too
+/// long to find out, or nothing of it has rows. Changes nothing.
+pub async fn loss_of_undo(site: &Site<'_>, plan: &UndoPlan) -> Result<Option<Loss>, Error> {
+    let kept = find(site, Some(&plan.undoes)).await?;
+    let compared = tokio::time::timeout(LOOKING_MAX, reversed_loss(site, &kept)).await;
+    let compared = compared.unwrap_or_else(|_| Err("it takes longer than half a minute to compare".to_owned()));
+    Ok(compared.unwrap_or_else(|why| {
+        site.context.warn(format!("how many rows an undo would lose is not known: {why}"));
+        None
+    }))
+}
+
+/// What live holds and kept lacks: the loss of the switch, seen from the other side.
+async fn reversed_loss(site: &Site<'_>, kept: &KeptRun) -> Result<Option<Loss>, String> {
+    let mut losses = Vec::new();
+    for (name, activated) in &kept.tokens {
+        let Some(part) = site.part(name) else { continue };
+        losses.extend(part.loss(site.context, activated).await.map_err(|error| chain(&error))?);
+    }
+    for table in losses.iter_mut().flat_map(|loss| &mut loss.tables) {
+        std::mem::swap(&mut table.inserted, &mut table.deleted);
+    }
+    Ok(plan::together(&losses))
 }
 
 /// Puts back what a restore or an undo replaced. It adds to history: what it replaces is kept in turn,
