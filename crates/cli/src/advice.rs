@@ -54,7 +54,18 @@ pub fn advise(error: &(dyn Error + 'static)) -> Failure {
         }
         link = cause.source();
     }
+    if let Some(words) = left_unfinished(error) {
+        (failure.exit, failure.state) = (Exit::Stuck, State::Changed(words.to_owned()));
+    }
     failure
+}
+
+/// Where the run itself could not be ended, whatever was the cause of that.
+fn left_unfinished(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let words = "what is live was not touched; what was staged is still there";
+    let in_restore = matches!(error.downcast_ref(), Some(backstay_restore::Error::Abandon { .. }));
+    let in_snapshot = matches!(error.downcast_ref(), Some(backstay_snapshot::Error::Abandon { .. }));
+    (in_restore || in_snapshot).then_some(words)
 }
 
 fn known(cause: &(dyn Error + 'static)) -> Advice {

@@ -52,8 +52,13 @@ fn told(release: &Release, done: &Restored, first: String) -> Report {
     }
     if !done.kept.is_empty() {
         let kept = done.kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        lines.push(format!("  kept: what was replaced of {kept}"));
-        lines.push("  next: `backstay undo` puts it back, `backstay settle` lets go of it".to_owned());
+        if done.outcome == Outcome::Done {
+            lines.push(format!("  kept: what was replaced of {kept}"));
+            lines.push("  next: `backstay undo` puts it back, `backstay settle` lets go of it".to_owned());
+        } else {
+            lines.push(format!("  left: the copy of {kept} that was live meanwhile, with what was written to it"));
+            lines.push("  next: look what it holds, then `backstay settle --discard` drops it".to_owned());
+        }
     }
     for phase in &done.phases {
         lines.push(format!("  {:<10} {:>7} ms", phase.name, amounts::number(phase.milliseconds)));
@@ -110,7 +115,10 @@ fn finish(release: &Release, report: Report, done: &Restored) -> Report {
         what: std::iter::once(first).chain(done.why.iter().cloned()).collect(),
         state: if exit == Exit::TakenBack { State::TakenBack } else { State::Changed(done.state.clone()) },
         hints: match exit {
-            Exit::TakenBack => vec!["mend the cause and run it again; nothing is left to clean up".to_owned()],
+            Exit::TakenBack if done.kept.is_empty() => {
+                vec!["mend the cause and run it again; nothing is left to clean up".to_owned()]
+            }
+            Exit::TakenBack => vec!["mend the cause and run it again; what is left is in no way".to_owned()],
             _ => vec!["`backstay recover` tries to end it; `backstay` says how it stands".to_owned()],
         },
         run: Some(done.run.clone()),
