@@ -4,6 +4,7 @@
 
 mod architecture;
 mod bad_input;
+mod cut_short;
 mod discretion;
 mod documents;
 mod export;
@@ -12,7 +13,10 @@ mod guard;
 #[path = "../incidents/main.rs"]
 mod incidents;
 mod killed;
+mod killed_at_random;
 mod migrate;
 mod prune;
 mod restore;
 mod tidy;
+mod under_load;
+mod wire;

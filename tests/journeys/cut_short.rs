@@ -1,0 +1,197 @@
+//! The real command, cut short at the statements it sends: killed, told to stop, or left without its server or
+//! its repository. What is live is old or new, and what was said is so.
+
+use std::fs;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use backstay_testkit::{PrivateCluster, Ran};
+
+use crate::ground::Ground;
+use crate::killed_at_random::{Chance, is_full, is_whole, settles};
+use crate::wire::{At, When, Wire, signal};
+
+/// A project that reaches its database by a wire.
+struct Wired<'cluster> {
+    ground: Ground<'cluster>,
+    wire: Wire,
+    id: String,
+    good: String,
+    bad: String,
+}
+
+impl<'cluster> Wired<'cluster> {
+    fn new(cluster: &'cluster PrivateCluster) -> Self {
+        let ground = Ground::new(cluster, "shop");
+        let wire = Wire::to(cluster.port());
+        wire.only_count();
+        ground
+            .write(".env", &format!("DATABASE_URL=postgres://postgres@127.0.0.1:{}/shop\nRELEASE=1.0\n", wire.port()));
+        let good = ground.state();
+        let id = ground.snapshot();
+        ground.bad_release();
+        let bad = ground.state();
+        Self { ground, wire, id, good, bad }
+    }
+
+    fn restore(&self) -> [&str; 3] {
+        ["restore", &self.id, "--yes"]
+    }
+
+    fn states(&self) -> [&str; 2] {
+        [&self.good, &self.bad]
+    }
+
+    /// Runs a command whose statements are counted.
+    fn run(&self, arguments: &[&str]) -> Ran {
+        let mut command = self.ground.backstay.command(arguments);
+        let run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a run");
+        self.wire.is_of(&run);
+        let output = run.wait_with_output().expect("the run is ours");
+        self.wire.rest();
+        Ran {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// How many statements of a command that nobody disturbs change something.
+    fn counted(&self, arguments: &[&str]) -> usize {
+        self.wire.only_count();
+        let _ = self.run(arguments).ended(0);
+        self.wire.statements().len()
+    }
+
+    /// Brings the bad release live, with nothing kept.
+    fn begin_anew(&self) {
+        self.wire.only_count();
+        settles(&self.ground, &self.states());
+        if self.ground.state() == self.good {
+            self.ground.bad_release();
+        }
+        assert_eq!(self.ground.state(), self.bad);
+    }
+
+    /// What a command ended with is true, by what is live.
+    fn told_the_truth(&self, ran: &Ran, before: &str, what: &str) {
+        let state = self.ground.state();
+        let said = format!("{what}\n{}\n{}", ran.stdout, ran.stderr);
+        match ran.code {
+            Some(0) => assert_ne!(state, before, "said to be done: {said}"),
+            Some(3 | 10 | 11 | 12 | 20 | 130) => assert_eq!(state, before, "said to have changed nothing: {said}"),
+            Some(13) => {}
+            other => panic!("ended with {other:?}: {said}"),
+        }
+    }
+}
+
+/// Points of `count`: all of them, or so many by chance.
+fn points(count: usize, few: usize, chance: &mut Chance) -> Vec<usize> {
+    if is_full() {
+        return (0..count).collect();
+    }
+    let below = u64::try_from(count).expect("a number of points");
+    (0..few).map(|_| usize::try_from(chance.below(below)).expect("a point")).collect()
+}
+
+#[test]
+fn killed_at_any_statement_of_restore_undo_and_settle_it_is_ended_whole() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let wired = Wired::new(&cluster);
+    let mut chance = Chance::seeded();
+    let restore = wired.restore();
+    let commands: [&[&str]; 3] = [&restore, &["undo", "--yes"], &["settle"]];
+    let counts = commands.map(|arguments| wired.counted(arguments));
+    println!("{counts:?} statements of restore, undo and settle, each with a before and an after");
+    assert!(counts.iter().all(|count| *count > 2), "{counts:?}");
+    let mut killed = 0;
+    for (command, (arguments, count)) in commands.iter().zip(counts).enumerate() {
+        for point in points(count, 1, &mut chance) {
+            let whens =
+                if is_full() { vec![When::Before, When::After] } else { vec![[When::Before, When::After][point % 2]] };
+            for when in whens {
+                wired.begin_anew();
+                for earlier in &commands[..command] {
+                    let _ = wired.run(earlier).ended(0);
+                }
+                wired.wire.lay(At::Number(point), when, |process| signal(process, "KILL"));
+                let ran = wired.run(arguments);
+                killed += u32::from(ran.code.is_none());
+                let what = format!(
+                    "{arguments:?} killed {when:?} statement {point}: {:?}",
+                    wired.wire.statements().get(point)
+                );
+                is_whole(&wired.ground, &wired.states(), &what);
+            }
+        }
+    }
+    println!("{killed} were killed");
+    wired.begin_anew();
+}
+
+#[test]
+fn without_its_server_a_restore_ends_by_itself_and_is_recovered_once_the_server_is_back() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let cluster = Arc::new(cluster);
+    let wired = Wired::new(&cluster);
+    let mut chance = Chance::seeded();
+    let count = wired.counted(&wired.restore());
+    let mut cases: Vec<At> = points(count, 1, &mut chance).into_iter().map(At::Number).collect();
+    cases.extend([At::Text("copy "), At::Text("do ")]);
+    for (number, at) in cases.into_iter().enumerate() {
+        wired.begin_anew();
+        // A server that crashes lets a sequence skip what it had logged ahead, unless that is on the disk.
+        cluster.sql("postgres", "checkpoint");
+        let (server, when) = (Arc::clone(&cluster), if number % 2 == 0 { When::Before } else { When::After });
+        let what = format!("the server gone {when:?} {at:?}");
+        wired.wire.lay(at, when, move |_| server.stop());
+        let ran = wired.run(&wired.restore());
+        assert!(wired.wire.has_happened(), "{what}: it did not come to that");
+        cluster.start_again();
+        assert_ne!(ran.code, Some(0), "{what}: called a success\n{}", ran.stdout);
+        wired.told_the_truth(&ran, &wired.bad, &what);
+        is_whole(&wired.ground, &wired.states(), &what);
+    }
+    wired.begin_anew();
+}
+
+#[test]
+fn asked_to_stop_a_restore_stops_before_the_fence_and_goes_through_after_it() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let wired = Wired::new(&cluster);
+    for name in ["INT", "TERM", "HUP"] {
+        wired.wire.lay(At::Text("create database"), When::Before, move |process| signal(process, name));
+        let ran = wired.run(&wired.restore()).ended(130);
+        assert!(ran.stderr.contains("nothing was changed"), "{name}: {}", ran.stderr);
+        assert_eq!(wired.ground.state(), wired.bad, "{name}");
+        assert!(wired.ground.beside().is_empty(), "{name}: {:?}", wired.ground.beside());
+
+        // The switch itself: from here on there is no half.
+        wired.wire.lay(At::Text("do "), When::Before, move |process| signal(process, name));
+        let ran = wired.run(&wired.restore()).ended(0);
+        assert!(ran.stderr.contains("it was finished instead"), "{name}: {}", ran.stderr);
+        assert_eq!(is_whole(&wired.ground, &wired.states(), name), wired.good, "{name}");
+        wired.begin_anew();
+    }
+}
+
+#[test]
+fn without_its_repository_a_restore_changes_nothing_before_the_fence_and_is_whole_after_it() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let wired = Wired::new(&cluster);
+    let (there, away) = (wired.ground.repository(), wired.ground.repository().with_extension("away"));
+    for at in [At::Text("create database"), At::Text("copy "), At::Text("do ")] {
+        let what = format!("the repository gone at {at:?}");
+        let (from, to) = (there.clone(), away.clone());
+        wired.wire.lay(at, When::Before, move |_| fs::rename(from, to).expect("the repository is moved"));
+        let ran = wired.run(&wired.restore());
+        assert!(wired.wire.has_happened(), "{what}: it did not come to that");
+        // Something of it may have been made anew, to be written into.
+        let _ = fs::remove_dir_all(&there);
+        fs::rename(&away, &there).expect("the repository is back");
+        wired.told_the_truth(&ran, &wired.bad, &what);
+        is_whole(&wired.ground, &wired.states(), &what);
+        wired.begin_anew();
+    }
+}
