@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use backstay_model::{Purpose, SnapshotId};
-use backstay_repository::{Entry, Repository};
+use backstay_repository::{Damage, Entry, Error as RepositoryError, Listing, Repository};
 
 use crate::commands::list;
 use crate::output::amounts;
@@ -13,7 +13,7 @@ use crate::wiring::Project;
 /// A snapshot by id, `latest` or `before-deploy`.
 pub async fn entry(project: &Project, repository: &Repository, wanted: &str) -> Result<Entry, Failure> {
     let environment = &project.settings.environment;
-    let entries = repository.list(Some(environment)).await?;
+    let Listing { entries, damage } = repository.listing(Some(environment)).await?;
     let found = match wanted {
         "latest" => entries.iter().find(|entry| entry.manifest.purpose != Purpose::Safety),
         "before-deploy" => entries.iter().find(|entry| entry.manifest.purpose == Purpose::BeforeDeploy),
@@ -25,6 +25,11 @@ pub async fn entry(project: &Project, repository: &Repository, wanted: &str) -> 
             entries.iter().find(|entry| entry.manifest.id == id)
         }
     };
+    // What cannot be read may be the one that is meant: nothing older is taken for it.
+    let hides = |damage: &Damage| damage.snapshots.iter().any(|(_, id)| is_meant(wanted, id, found));
+    if let Some(damage) = damage.into_iter().find(hides) {
+        return Err(RepositoryError::Damaged(Box::new(damage)).into());
+    }
     found.cloned().ok_or_else(|| missing(wanted, &entries, environment.as_str()))
 }
 
@@ -46,6 +51,14 @@ fn meant(typed: &str, entries: &[Entry]) -> Option<String> {
     })?;
     let manifest = &near.manifest;
     Some(format!("did you mean {}, taken {}?", manifest.id, amounts::local(manifest.taken_at)))
+}
+
+/// Whether a snapshot that cannot be read may be what a person means, when `found` is the best that can.
+fn is_meant(wanted: &str, id: &SnapshotId, found: Option<&Entry>) -> bool {
+    match wanted {
+        "latest" | "before-deploy" => found.is_none_or(|found| *id > found.manifest.id),
+        wanted => id.as_str() == wanted && found.is_none(),
+    }
 }
 
 fn missing(wanted: &str, entries: &[Entry], environment: &str) -> Failure {

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use backstay_model::{Manifest, Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::Repository;
+use crate::listing::Row;
 use crate::seal::{Keys, RECORD_BYTES_MAX};
 use crate::task::compute;
+use crate::{Error, Repository};
 
 /// With fewer that are new the store is asked again: a small repository leaves nothing on this machine.
 const NEW_MIN: usize = 64;
@@ -32,9 +33,18 @@ pub(crate) struct Kept<T> {
 }
 
 impl Cache {
-    fn len(&self) -> usize {
-        self.manifests.len() + self.verdicts.len()
+    /// Forgets what is `gone`.
+    pub(crate) fn forget(&mut self, gone: impl Fn(&str) -> bool) {
+        self.manifests.retain(|key, _| !gone(key));
+        self.verdicts.retain(|key, _| !gone(key));
     }
+}
+
+/// As [`Cache`], over what lies elsewhere.
+#[derive(Serialize)]
+struct Written<'a> {
+    manifests: HashMap<&'a str, &'a Kept<Manifest>>,
+    verdicts: HashMap<&'a str, &'a Kept<Verdict>>,
 }
 
 impl Repository {
@@ -49,15 +59,15 @@ impl Repository {
         compute(move || read(&keys, &path)).await.ok().flatten().unwrap_or_default()
     }
 
-    /// Keeps what was `found` beside the rest of `cache`. Failing to is no failure.
-    pub(crate) async fn keep_cache(&self, mut cache: Cache, found: Cache, gone: impl Fn(&str) -> bool) {
-        let Some(path) = self.cache_path().filter(|_| found.len() >= NEW_MIN) else { return };
-        cache.manifests.retain(|key, _| !gone(key));
-        cache.verdicts.retain(|key, _| !gone(key));
-        cache.manifests.extend(found.manifests);
-        cache.verdicts.extend(found.verdicts);
+    /// Keeps `rows`, of which so many records are `new`, beside the `rest`. Failing to is no failure.
+    pub(crate) async fn keep_cache(&self, rest: Cache, rows: Vec<Row>, new: usize) -> Result<Vec<Row>, Error> {
+        let Some(path) = self.cache_path().filter(|_| new >= NEW_MIN) else { return Ok(rows) };
         let keys = Arc::clone(self.keys());
-        let _ = compute(move || write(&keys, &path, &cache)).await;
+        compute(move || {
+            let _ = write(&keys, &path, &rest, &rows);
+            rows
+        })
+        .await
     }
 }
 
@@ -73,8 +83,17 @@ fn read(keys: &Keys, path: &Path) -> Option<Cache> {
 }
 
 /// Written beside and renamed; a temporary file is its owner's alone.
-fn write(keys: &Keys, path: &Path, cache: &Cache) -> Option<()> {
-    let json = serde_json::to_vec(cache).ok().filter(|json| json.len() <= RECORD_BYTES_MAX)?;
+fn write(keys: &Keys, path: &Path, rest: &Cache, rows: &[Row]) -> Option<()> {
+    let mut written = Written { manifests: HashMap::new(), verdicts: HashMap::new() };
+    written.manifests.extend(rest.manifests.iter().map(|(key, kept)| (key.as_str(), kept)));
+    written.verdicts.extend(rest.verdicts.iter().map(|(key, kept)| (key.as_str(), kept)));
+    for row in rows {
+        written.manifests.insert(&row.key, &row.manifest);
+        if let Some((key, kept)) = &row.verdict {
+            written.verdicts.insert(key, kept);
+        }
+    }
+    let json = serde_json::to_vec(&written).ok().filter(|json| json.len() <= RECORD_BYTES_MAX)?;
     let folder = path.parent()?;
     fs::create_dir_all(folder).ok()?;
     let mut file = tempfile::NamedTempFile::new_in(folder).ok()?;

@@ -190,12 +190,15 @@ impl Repository {
     }
 
     async fn check_records(&self, report: &mut CheckReport) -> Result<(), Error> {
-        for folder in [names::VERDICTS, names::PINS, names::RUNS, names::CONDEMNED] {
-            for key in self.keys_in(folder).await? {
-                report.examined += 1;
-                if let Err(Error::Damaged(damage)) = self.record::<serde_json::Value>(&key).await {
-                    report.add(&key, damage.flaw, None, damage.snapshots.into_iter().collect());
-                }
+        // A verdict that a newer one replaced decides nothing any more.
+        let mut keys: Vec<String> = self.newest_verdicts().await?.into_values().collect();
+        for folder in [names::PINS, names::RUNS, names::CONDEMNED] {
+            keys.extend(self.keys_in(folder).await?);
+        }
+        for key in keys {
+            report.examined += 1;
+            if let Err(Error::Damaged(damage)) = self.record::<serde_json::Value>(&key).await {
+                report.add(&key, damage.flaw, None, damage.snapshots.into_iter().collect());
             }
         }
         for path in crate::key::paths(self.store()).await? {

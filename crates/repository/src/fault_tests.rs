@@ -5,9 +5,13 @@ use std::time::Duration;
 use backstay_model::Silent;
 
 use crate::claim::Sightings;
+use crate::patient::{CallLimits, PatientStore};
 use crate::retention::Policy;
 use crate::trial::{self, HeldClock, environment, fresh, noise, run, snapshot};
-use crate::{Error, Fault, FaultyStore, LeaseTerms, MemoryStore, Pruned, Repository, Secret, Store, generate_key_file};
+use crate::{
+    Error, Fault, FaultyStore, LeaseTerms, MemoryStore, Pruned, Repository, Secret, Store, StoreError,
+    generate_key_file,
+};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// More calls than any of the actions makes.
@@ -149,4 +153,65 @@ async fn a_full_disk_at_any_write_fails_the_snapshot_and_harms_nothing() {
             return;
         }
     }
+}
+
+/// Over a store that hangs at one call, and is not waited for long.
+async fn open_hanging(faulty: &FaultyStore, clock: &HeldClock) -> Result<Repository, Error> {
+    let limit = Duration::from_millis(40);
+    let limits = CallLimits { short: limit, long: limit };
+    let store: Arc<dyn Store> = Arc::new(PatientStore::new(Arc::new(faulty.clone()), limits));
+    trial::reopen(&store, clock).await
+}
+
+fn assert_named<T: std::fmt::Debug>(outcome: &Result<T, Error>, call: u64) {
+    if let Err(error) = outcome {
+        let named = matches!(error, Error::Store { source: StoreError::NoAnswer { key, .. }, .. } if !key.is_empty());
+        assert!(named, "call {call}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_whose_store_hangs_at_any_call_ends_and_says_at_which() {
+    let (base, _) = two_snapshots().await;
+    let mut failed = 0;
+    for call in 0..CALLS_MAX {
+        let (store, clock) = (base.fork(), HeldClock::default());
+        clock.advance(DAY * 9);
+        let faulty = FaultyStore::new(Arc::new(store.clone())).with(call, Fault::Hangs);
+        let outcome = match open_hanging(&faulty, &clock).await {
+            Ok(repository) => snapshot(&repository, &clock, &[("rows", noise(8, 80_000)), ("few", vec![1; 40])]).await,
+            Err(error) => Err(error),
+        };
+        assert_named(&outcome, call);
+        failed += u64::from(outcome.is_err());
+        if let Ok(manifest) = outcome {
+            assert!(store.keys().contains(&format!("manifests/production/{}", manifest.id)), "call {call}");
+        }
+        assert_sound(&store, &clock, &format!("hung at call {call}")).await;
+        if faulty.calls() <= call {
+            assert!(failed > 10, "{failed} calls were waited for");
+            return;
+        }
+    }
+    panic!("a snapshot makes more than {CALLS_MAX} calls");
+}
+
+#[tokio::test]
+async fn a_prune_whose_store_hangs_at_any_call_ends_and_says_at_which() {
+    let (base, _) = two_snapshots().await;
+    for call in 0..CALLS_MAX {
+        let (store, clock) = (base.fork(), HeldClock::default());
+        clock.advance(DAY * 9);
+        let faulty = FaultyStore::new(Arc::new(store.clone())).with(call, Fault::Hangs);
+        let outcome = match open_hanging(&faulty, &clock).await {
+            Ok(repository) => prune(&repository, &clock).await,
+            Err(error) => Err(error),
+        };
+        assert_named(&outcome, call);
+        assert_sound(&store, &clock, &format!("hung at call {call}")).await;
+        if faulty.calls() <= call {
+            return;
+        }
+    }
+    panic!("a prune makes more than {CALLS_MAX} calls");
 }

@@ -207,7 +207,13 @@ impl Shared {
         for (_, path) in &staged {
             match File::open(path).and_then(|file| file.sync_all()) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                synced => synced?,
+                // A second try would say yes without the bytes being on the disk. Without the file
+                // every barrier fails until the key is put again.
+                Err(error) => {
+                    let _ = fs::remove_file(path);
+                    return Err(error);
+                }
+                Ok(()) => {}
             }
         }
         for (key, path) in staged {
@@ -310,7 +316,7 @@ fn sync_folders(root: &Path, folder: &Path) -> io::Result<()> {
 fn explain(error: io::Error, action: &'static str, key: &str) -> StoreError {
     let key = key.to_owned();
     match error.kind() {
-        ErrorKind::NotFound if action == "read" => StoreError::NotThere { key },
+        ErrorKind::NotFound if matches!(action, "read" | "list") => StoreError::NotThere { key },
         ErrorKind::AlreadyExists => StoreError::AlreadyThere { key },
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full { key },
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {

@@ -20,6 +20,9 @@ pub(crate) struct KeyRecord {
     pub(crate) kind: KeyKind,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) host: String,
+    /// The repository it was made for; older keys do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) repository: Option<String>,
     pub(crate) derivation: Derivation,
     /// Hexadecimal: nonce, sealed master key.
     pub(crate) wrapped: String,
@@ -32,6 +35,13 @@ pub enum KeyKind {
     KeyFile,
     Passphrase,
     RecoveryPhrase,
+}
+
+impl KeyRecord {
+    /// Whether it is what a run left behind that died while it made another repository here.
+    pub(crate) fn is_foreign(&self, description: &Description) -> bool {
+        self.repository.as_ref().is_some_and(|of| *of != description.id)
+    }
 }
 
 impl KeyKind {
@@ -139,11 +149,12 @@ pub(crate) async fn add(
     let master = Zeroizing::new(*master);
     let bound_to = bound_to(description, &path);
     let (kind, now, host) = (material.kind, clock.now(), host.to_owned());
+    let repository = Some(description.id.clone());
     let record = tokio::task::spawn_blocking(move || {
         let derivation = if material.random { Derivation::Hmac } else { Derivation::for_people() };
         let key = derivation.key(&material.bytes)?;
         let wrapped = hex::encode(wrap(&key, &bound_to, &*master));
-        Some(KeyRecord { kind, created_at: now, host, derivation, wrapped })
+        Some(KeyRecord { kind, created_at: now, host, repository, derivation, wrapped })
     })
     .await
     .ok()
@@ -176,7 +187,10 @@ pub(crate) async fn master(
             }
             Err(error) => return Err(error),
         };
-        if record.kind != material.kind || matches!(record.derivation, Derivation::Hmac) != material.random {
+        if record.is_foreign(description)
+            || record.kind != material.kind
+            || matches!(record.derivation, Derivation::Hmac) != material.random
+        {
             continue;
         }
         let (bytes, bound_to) = (material.bytes.clone(), bound_to(description, &path));
@@ -202,6 +216,24 @@ fn open(record: &KeyRecord, secret: &[u8], bound_to: &[u8]) -> Option<Zeroizing<
 /// A wrapped key is good for one repository, one name and one way of sealing.
 fn bound_to(description: &Description, path: &str) -> Vec<u8> {
     format!("backstay 1 key {} {} {path}", description.id, description.format).into_bytes()
+}
+
+/// Removes a key that no repository came to use.
+pub(crate) async fn forget(store: &dyn Store, id: &str) -> Result<(), Error> {
+    let path = format!("{KEYS}/{id}");
+    store.remove(&path).await.map_err(Error::store(path))
+}
+
+/// Removes what runs left behind that died before their repository was made.
+pub(crate) async fn forget_foreign(store: &dyn Store, description: &Description) -> Result<(), Error> {
+    for path in paths(store).await? {
+        if let Ok(Some(record)) = read(store, &path).await
+            && record.is_foreign(description)
+        {
+            store.remove(&path).await.map_err(Error::store(path))?;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) async fn paths(store: &dyn Store) -> Result<Vec<String>, Error> {

@@ -38,7 +38,9 @@ impl Repository {
     pub async fn list_keys(&self) -> Result<Vec<KeyEntry>, Error> {
         let mut entries = Vec::new();
         for path in key::paths(self.store()).await? {
-            if let Some(record) = key::read(self.store(), &path).await? {
+            if let Some(record) = key::read(self.store(), &path).await?
+                && !record.is_foreign(self.description())
+            {
                 let id = path.rsplit('/').next().unwrap_or_default().to_owned();
                 entries.push(KeyEntry { id, kind: record.kind, created_at: record.created_at, host: record.host });
             }
@@ -59,7 +61,8 @@ impl Repository {
         // A damaged key opens nothing, so it does not count as one that is left.
         let mut others = 0;
         for other in paths.iter().filter(|other| **other != path) {
-            others += usize::from(matches!(key::read(self.store(), other).await, Ok(Some(_))));
+            let record = key::read(self.store(), other).await;
+            others += usize::from(matches!(record, Ok(Some(record)) if !record.is_foreign(self.description())));
         }
         if others == 0 {
             let (location, id) = named();

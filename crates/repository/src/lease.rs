@@ -117,11 +117,18 @@ impl Standing {
     }
 
     async fn beat(&self) -> Result<(), Error> {
-        self.ensure().await?;
         let mut claim = self.inner.claim.lock().await;
+        self.ensure().await?;
         claim.beat += 1;
         let began = self.inner.repository.clock().elapsed();
         self.inner.repository.put_claim(&self.inner.key, &claim).await?;
+        // Whoever slept here may have put back a claim that was taken over: it is not renewed by that.
+        if !self.stands() {
+            self.inner.lost.store(true, Ordering::SeqCst);
+            let removed = self.inner.repository.store().remove(&self.inner.key).await;
+            removed.map_err(Error::store(&self.inner.key))?;
+            return Err(Error::LeaseLost);
+        }
         *self.inner.last_beat.lock().unwrap_or_else(PoisonError::into_inner) = began;
         Ok(())
     }
@@ -139,8 +146,8 @@ impl Standing {
     async fn heartbeat(self) {
         while self.stands() {
             tokio::time::sleep(self.inner.repository.terms().beat).await;
-            // A beat that fails is tried again; when none gets through, the lease runs out.
-            let _ = self.beat().await;
+            // A beat that fails or hangs is tried again; when none gets through, the lease runs out.
+            let _ = tokio::time::timeout(self.inner.repository.terms().expiry, self.beat()).await;
         }
     }
 }
@@ -161,6 +168,10 @@ impl Lease {
 
     /// Lets go. Dropping does the same where it can, without knowing whether it worked.
     pub async fn release(mut self) {
+        self.let_go().await;
+    }
+
+    pub(crate) async fn let_go(&mut self) {
         self._heartbeat = None;
         let inner = &self.standing.inner;
         if inner.written && !inner.lost.swap(true, Ordering::SeqCst) {
@@ -176,10 +187,21 @@ impl Lease {
 
     /// Whether somebody waits for this lease to end.
     pub async fn is_waited_for(&self) -> Result<bool, Error> {
+        let others = self.rivals(&mut Sightings::new()).await?;
+        Ok(others.iter().any(|other| other.waiting))
+    }
+
+    /// Whether somebody waits, or stands although this lease excludes it, as may be where a store lists
+    /// late. `sightings`, kept from look to look, let go of those that died waiting.
+    pub(crate) async fn is_contested(&self, sightings: &mut Sightings) -> Result<bool, Error> {
+        Ok(!self.rivals(sightings).await?.is_empty())
+    }
+
+    async fn rivals(&self, sightings: &mut Sightings) -> Result<Vec<Claim>, Error> {
         let inner = &self.standing.inner;
-        let claim = inner.claim.lock().await.clone();
-        let found = inner.repository.claims(&mut Sightings::new(), &inner.key).await?;
-        Ok(found.iter().filter_map(|found| found.claim.as_ref()).any(|other| other.waiting && other.conflicts(&claim)))
+        let own = inner.claim.lock().await.clone();
+        let found = inner.repository.claims(sightings, &inner.key).await?;
+        Ok(found.into_iter().filter_map(|found| found.claim).filter(|other| other.conflicts(&own)).collect())
     }
 }
 

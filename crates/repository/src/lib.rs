@@ -16,7 +16,9 @@ mod folder;
 mod key;
 mod keyring;
 mod lease;
+mod listing;
 mod names;
+mod patient;
 mod phrase;
 mod present;
 mod prune;
@@ -41,6 +43,7 @@ pub use folder::FolderStore;
 pub use key::{KeyKind, generate_key_file};
 pub use keyring::{KeyEntry, generate_recovery_phrase};
 pub use lease::{Lease, LeaseTerms, Purpose as LeasePurpose};
+pub use listing::Listing;
 pub use prune::Pruned;
 pub use reader::StreamReader;
 pub use records::Entry;
@@ -55,11 +58,15 @@ mod conformance;
 #[cfg(any(test, feature = "fakes"))]
 mod faulty;
 #[cfg(any(test, feature = "fakes"))]
+mod late;
+#[cfg(any(test, feature = "fakes"))]
 mod memory;
 #[cfg(any(test, feature = "fakes"))]
 pub use conformance::{Allowances, conformance};
 #[cfg(any(test, feature = "fakes"))]
 pub use faulty::{Fault, FaultyStore};
+#[cfg(any(test, feature = "fakes"))]
+pub use late::LateStore;
 #[cfg(any(test, feature = "fakes"))]
 pub use memory::MemoryStore;
 
@@ -75,6 +82,10 @@ mod fault_tests;
 mod golden_tests;
 #[cfg(test)]
 mod lease_tests;
+#[cfg(test)]
+mod listing_tests;
+#[cfg(test)]
+mod opening_tests;
 #[cfg(test)]
 mod prune_tests;
 #[cfg(test)]

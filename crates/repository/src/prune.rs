@@ -5,15 +5,21 @@ use std::time::Duration;
 
 use backstay_model::{Environment, Event, Listener, ObjectId, Outcome, RunId, SnapshotId};
 use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, TryStreamExt, stream};
 
+use crate::claim::Sightings;
+use crate::reach::Reach;
+use crate::records::Place;
 use crate::retention::{Candidate, Policy, Protected, PrunePlan, plan_prune};
 use crate::reuse::Condemned;
-use crate::{Error, Lease, LeasePurpose, Repository, names};
+use crate::{Error, Lease, LeasePurpose, Listing, Repository, names};
 
 /// Longer than any run that could still want an object may take.
 const GRACE: chrono::Duration = chrono::Duration::hours(24);
-/// Objects deleted between two looks for somebody who waits.
+/// Snapshots removed, or objects deleted, between two looks for somebody who waits.
 const BATCH: usize = 256;
+/// Manifests read side by side.
+const SIDE_BY_SIDE: usize = 16;
 /// A run without an end is alive for so long; later than that it may not commit.
 const LIVE_HOURS: i64 = 24;
 
@@ -34,7 +40,10 @@ impl Repository {
     pub async fn plan_prune(&self, policies: &BTreeMap<Environment, Policy>) -> Result<PrunePlan, Error> {
         let mut plan = PrunePlan::default();
         for (environment, policy) in policies {
-            let entries = self.list(Some(environment)).await?;
+            let Listing { entries, damage } = self.listing(Some(environment)).await?;
+            if let Some(damage) = damage.into_iter().next() {
+                return Err(Error::Damaged(Box::new(damage)));
+            }
             let candidates: Vec<_> = entries.iter().map(Candidate::from).collect();
             let protected = self.protected(environment).await?;
             let own = plan_prune(&candidates, policy, &protected, self.clock().now());
@@ -69,7 +78,7 @@ impl Repository {
                 protect(&run.before, "the previous release");
             }
         }
-        for found in self.claims(&mut crate::claim::Sightings::new(), "").await? {
+        for found in self.claims(&mut Sightings::new(), "").await? {
             for (_, id) in found.claim.into_iter().flat_map(|claim| claim.reserved).filter(|(of, _)| of == environment)
             {
                 protect(&Some(id), "a run that is not finished makes it");
@@ -98,28 +107,43 @@ impl Repository {
             pruned.manifests = removed;
             return Ok(pruned);
         }
-        let mut lease = self.lease(LeasePurpose::Prune, run, wait, listener).await?;
-        for (environment, id) in removed {
-            if self.is_still_prunable(&environment, &id).await? {
-                self.remove_snapshot(&environment, &id).await?;
-                listener.hear(Event::StepEnded { step: format!("remove {environment}/{id}"), remark: None });
-                pruned.manifests.push((environment, id));
+        let mut hold = Hold::take(self, run, wait, listener).await?;
+        for (number, batch) in removed.chunks(BATCH).enumerate() {
+            if number > 0 {
+                hold.make_way().await?;
+            }
+            // Under the lease no run begins, so once for a batch is enough.
+            let protected = self.protected_in(batch).await?;
+            for place in batch {
+                hold.ensure().await?;
+                if !protected.contains_key(place) && !self.is_pinned(place).await? {
+                    self.remove_snapshot(&place.0, &place.1).await?;
+                    let step = format!("remove {}/{}", place.0, place.1);
+                    listener.hear(Event::StepEnded { step, remark: None });
+                    pruned.manifests.push(place.clone());
+                }
             }
         }
-        lease = self.delete_condemned(lease, run, wait, listener, &mut pruned).await?;
-        let unreached = self.unreached(&BTreeSet::new()).await?;
+        let unreached = self.delete_condemned(&mut hold, &mut pruned).await?;
         pruned.condemned = self.condemn(unreached, run).await?;
-        lease.standing().ensure().await?;
+        hold.ensure().await?;
         self.store().sweep().await.map_err(Error::store("what writers left behind"))?;
-        lease.release().await;
+        hold.lease.release().await;
         Ok(pruned)
     }
 
-    /// Between plan and execution somebody may have pinned it, or begun to use it.
-    async fn is_still_prunable(&self, environment: &Environment, id: &SnapshotId) -> Result<bool, Error> {
-        let pins = self.keys_in(&format!("{}/{environment}", names::PINS)).await?;
-        Ok(!pins.contains(&names::pin(environment, id))
-            && !self.protected(environment).await?.contains_key(&(environment.clone(), id.clone())))
+    /// Between plan and execution somebody may have begun to use them.
+    async fn protected_in(&self, places: &[Place]) -> Result<Protected, Error> {
+        let mut protected = Protected::new();
+        for environment in places.iter().map(|(environment, _)| environment).collect::<BTreeSet<_>>() {
+            protected.extend(self.protected(environment).await?);
+        }
+        Ok(protected)
+    }
+
+    /// Pins are set without a lease.
+    async fn is_pinned(&self, (environment, id): &Place) -> Result<bool, Error> {
+        Ok(self.record_bytes(&names::pin(environment, id)).await?.is_some())
     }
 
     /// The manifest first: from then on the snapshot does not exist.
@@ -137,16 +161,21 @@ impl Repository {
     async fn unreached(&self, going: &BTreeSet<String>) -> Result<BTreeSet<ObjectId>, Error> {
         let mut reached = HashSet::new();
         let mut lists = BTreeSet::new();
-        for key in self.keys_in(names::MANIFESTS).await?.into_iter().filter(|key| !going.contains(key)) {
-            let Some(stored) = self.manifest(&key).await? else { continue };
-            let mut reach = self.reach_of(&key, &stored).await?;
+        let keys = self.keys_in(names::MANIFESTS).await?.into_iter().filter(|key| !going.contains(key));
+        let mut reaches = stream::iter(keys)
+            .map(async |key| match self.manifest(&key).await? {
+                Some(stored) => self.reach_of(&key, &stored).await.map(Some),
+                None => Ok(None),
+            })
+            .buffer_unordered(SIDE_BY_SIDE);
+        while let Some(reach) = reaches.try_next().await? {
+            let Some(reach) = reach else { continue };
             reached.extend(reach.direct());
             // A list that several snapshots share is read once.
-            reach.lists.retain(|id| lists.insert(*id));
-            reach.chunks.clear();
-            reach.bundles.clear();
-            reached.extend(self.all_objects(&reach).await?);
+            lists.extend(reach.lists);
         }
+        drop(reaches);
+        reached.extend(self.all_objects(&Reach { lists, ..Reach::default() }).await?);
         let objects = self.keys_in(names::OBJECTS).await?;
         Ok(objects.iter().filter_map(|key| names::object_of(key)).filter(|id| !reached.contains(id)).collect())
     }
@@ -179,52 +208,94 @@ impl Repository {
         }
     }
 
-    async fn delete_condemned(
-        &self,
-        mut lease: Lease,
-        run: &RunId,
-        wait: Duration,
-        listener: &dyn Listener,
-        pruned: &mut Pruned,
-    ) -> Result<Lease, Error> {
+    /// What was condemned long enough ago. One that a clock far ahead dated counts from now on.
+    async fn due(&self) -> Result<Vec<(String, Condemned)>, Error> {
         let now: DateTime<Utc> = self.clock().now();
         let mut due = Vec::new();
         for key in self.keys_in(names::CONDEMNED).await? {
-            if let Some(condemned) = self.condemned(&key).await?
-                && now.signed_duration_since(condemned.at) >= GRACE
-            {
+            let Some(condemned) = self.condemned(&key).await? else { continue };
+            let age = now.signed_duration_since(condemned.at);
+            if age >= GRACE {
                 due.push((key, condemned));
+            } else if age < -GRACE {
+                self.put_record(&key, &Condemned { at: now, ..condemned }).await?;
             }
         }
-        if due.is_empty() {
-            return Ok(lease);
-        }
+        Ok(due)
+    }
+
+    /// Returns what nothing reaches after that.
+    async fn delete_condemned(&self, hold: &mut Hold<'_>, pruned: &mut Pruned) -> Result<BTreeSet<ObjectId>, Error> {
+        let due = self.due().await?;
         let mut unreached = self.unreached(&BTreeSet::new()).await?;
+        if due.is_empty() {
+            return Ok(unreached);
+        }
         let sizes = self.sizes_in(names::OBJECTS).await?;
         for (key, condemned) in due {
             for batch in condemned.objects.chunks(BATCH) {
-                if lease.is_waited_for().await? {
-                    lease.release().await;
-                    lease = self.lease(LeasePurpose::Prune, run, wait, listener).await?;
+                if hold.make_way().await? {
                     // Whoever was let in may have committed what was unreached.
                     unreached = self.unreached(&BTreeSet::new()).await?;
                 }
-                lease.standing().ensure().await?;
-                for id in batch.iter().filter(|id| unreached.contains(id)) {
+                hold.ensure().await?;
+                // A writer that wants one of them strikes it out, and need not be seen otherwise.
+                let Some(still) = self.condemned(&key).await? else { break };
+                let still: HashSet<_> = still.objects.into_iter().collect();
+                for id in batch.iter().filter(|id| still.contains(id) && unreached.contains(id)) {
                     let object = names::object(id);
                     let Some(bytes) = sizes.get(&object) else { continue };
                     self.store().remove(&object).await.map_err(Error::store(&object))?;
                     pruned.deleted += 1;
                     pruned.deleted_bytes += bytes;
                 }
+                for id in batch {
+                    unreached.remove(id);
+                }
             }
             self.store().remove(&key).await.map_err(Error::store(key))?;
-            listener.hear(Event::StepEnded {
+            hold.listener.hear(Event::StepEnded {
                 step: "delete what nothing reaches".to_owned(),
                 remark: Some(format!("{} objects so far", pruned.deleted)),
             });
         }
         self.store().barrier().await.map_err(Error::store(names::OBJECTS))?;
-        Ok(lease)
+        Ok(unreached)
+    }
+}
+
+/// The lease of a prune, which makes way for others and is taken again.
+struct Hold<'a> {
+    repository: &'a Repository,
+    run: &'a RunId,
+    wait: Duration,
+    listener: &'a dyn Listener,
+    lease: Lease,
+    sightings: Sightings,
+}
+
+impl<'a> Hold<'a> {
+    async fn take(
+        repository: &'a Repository,
+        run: &'a RunId,
+        wait: Duration,
+        listener: &'a dyn Listener,
+    ) -> Result<Self, Error> {
+        let lease = repository.lease(LeasePurpose::Prune, run, wait, listener).await?;
+        Ok(Self { repository, run, wait, listener, lease, sightings: Sightings::new() })
+    }
+
+    async fn ensure(&self) -> Result<(), Error> {
+        self.lease.standing().ensure().await
+    }
+
+    /// Lets others in where some want in, or are in although they should not be. Returns whether it did.
+    async fn make_way(&mut self) -> Result<bool, Error> {
+        let contested = self.lease.is_contested(&mut self.sightings).await?;
+        if contested {
+            self.lease.let_go().await;
+            self.lease = self.repository.lease(LeasePurpose::Prune, self.run, self.wait, self.listener).await?;
+        }
+        Ok(contested)
     }
 }

@@ -174,3 +174,70 @@ async fn prune_reads_no_chunk_of_any_stream() {
     assert!(!chunks.is_empty());
     assert!(logged.log()[before..].iter().all(|call| !chunks.contains(call)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_clock_far_ahead_condemned_is_deleted_a_day_after_the_next_prune() {
+    let (store, clock, repository) = fresh().await;
+    for round in 0..2 {
+        clock.advance(DAY);
+        snapshot(&repository, &clock, &[("rows", noise(round, 100_000))]).await.unwrap();
+    }
+    clock.advance(DAY);
+    prune(&repository, &clock).await;
+    let key = store.keys().into_iter().find(|key| key.starts_with("condemned/")).unwrap();
+    let condemned: crate::reuse::Condemned = repository.record(&key).await.unwrap().unwrap();
+    let count = condemned.objects.len() as u64;
+    let ahead = condemned.at + chrono::TimeDelta::days(3000);
+    repository.put_record(&key, &crate::reuse::Condemned { at: ahead, ..condemned }).await.unwrap();
+    clock.advance(DAY * 2);
+    assert_eq!(prune(&repository, &clock).await.deleted, 0);
+    clock.advance(DAY * 2);
+    assert_eq!(prune(&repository, &clock).await.deleted, count);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_list_of_condemned_objects_stops_no_snapshot() {
+    let (store, clock, repository) = fresh().await;
+    for round in 0..2 {
+        clock.advance(DAY);
+        snapshot(&repository, &clock, &[("rows", noise(round, 100_000))]).await.unwrap();
+    }
+    prune(&repository, &clock).await;
+    let key = store.keys().into_iter().find(|key| key.starts_with("condemned/")).unwrap();
+    store.tamper(&key, |bytes| Some(bytes[..bytes.len() - 1].to_vec()));
+    clock.advance(DAY);
+    snapshot(&repository, &clock, &[("rows", noise(1, 100_000))]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removing_many_snapshots_reads_each_run_but_a_few_times() {
+    let (store, clock, _) = fresh().await;
+    let logged = FaultyStore::new(Arc::new(store.clone()));
+    let shared: Arc<dyn Store> = Arc::new(logged.clone());
+    let repository = trial::reopen(&shared, &clock).await.unwrap();
+    for round in 0..20 {
+        clock.advance(DAY);
+        let taken = snapshot(&repository, &clock, &[("rows", noise(round, 100))]).await.unwrap();
+        let record = RunRecord {
+            id: run(&clock),
+            project: "shop".parse().unwrap(),
+            environment: environment(),
+            command: "snapshot".to_owned(),
+            host: "web1".to_owned(),
+            snapshot: Some(taken.id),
+            before: None,
+            undoes: None,
+            began_at: trial::at("20251028_153000"),
+            ended_at: Some(trial::at("20251028_153500")),
+            outcome: Some(Outcome::Done),
+            remark: None,
+            phases: Vec::new(),
+            journal: serde_json::Value::Null,
+        };
+        repository.put_run(&record).await.unwrap();
+    }
+    let before = logged.log().len();
+    assert_eq!(prune(&repository, &clock).await.manifests.len(), 19);
+    let reads = logged.log()[before..].iter().filter(|call| call.starts_with("get runs/")).count();
+    assert!(reads <= 2 * 20, "{reads} reads of 20 runs");
+}

@@ -8,7 +8,6 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Cache, Kept};
 use crate::reach::Stored;
 use crate::{Error, Flaw, Put, Repository, StoreError, names};
 
@@ -43,69 +42,6 @@ struct Pin {
 pub(crate) type Place = (Environment, SnapshotId);
 
 impl Repository {
-    /// The snapshots of one environment, or of all, newest first. Fails where a manifest or verdict is
-    /// damaged. What [`crate::Options::cache`] holds of what the store lists is not read again.
-    pub async fn list(&self, environment: Option<&Environment>) -> Result<Vec<Entry>, Error> {
-        let folder = |folder: &str| environment.map_or_else(|| folder.to_owned(), |name| format!("{folder}/{name}"));
-        let manifests = self.sizes_in(&folder(names::MANIFESTS)).await?;
-        let verdicts = self.sizes_in(&folder(names::VERDICTS)).await?;
-        let newest = newest(verdicts.keys());
-        let pins: BTreeSet<Place> =
-            self.keys_in(&folder(names::PINS)).await?.iter().filter_map(|key| names::snapshot_of(key)).collect();
-        let cache = self.cache().await;
-        let mut reading = stream::iter(&manifests)
-            .map(async |(key, bytes)| {
-                let manifest = self.kept_manifest(&cache, key, *bytes).await?;
-                let of = names::snapshot_of(key)
-                    .and_then(|place| newest.get(&place))
-                    .and_then(|key| verdicts.get_key_value(key));
-                let verdict = match of {
-                    Some((key, bytes)) => self.kept_verdict(&cache, key, *bytes).await?.map(|kept| (key, kept)),
-                    None => None,
-                };
-                Ok::<_, Error>((key, manifest, verdict))
-            })
-            .buffer_unordered(SIDE_BY_SIDE);
-        let mut entries = Vec::with_capacity(manifests.len());
-        let mut found = Cache::default();
-        while let Some((key, manifest, verdict)) = reading.try_next().await? {
-            // Nothing where it was removed since it was listed.
-            let Some(manifest) = manifest else { continue };
-            let pinned = pins.contains(&(manifest.record.environment.clone(), manifest.record.id.clone()));
-            let of = verdict.as_ref().map(|(_, kept)| kept.record.clone());
-            entries.push(Entry { manifest: manifest.record.clone(), verdict: of, pinned });
-            if !cache.manifests.contains_key(key) {
-                found.manifests.insert(key.clone(), manifest);
-            }
-            if let Some((key, verdict)) = verdict.filter(|(key, _)| !cache.verdicts.contains_key(*key)) {
-                found.verdicts.insert(key.clone(), verdict);
-            }
-        }
-        drop(reading);
-        let is_gone = |key: &str| {
-            let asked_for = environment.is_none_or(|of| names::snapshot_of(key).is_some_and(|(found, _)| found == *of));
-            asked_for && !manifests.contains_key(key) && !verdicts.contains_key(key)
-        };
-        self.keep_cache(cache, found, is_gone).await;
-        entries
-            .sort_by(|a, b| (&b.manifest.id, &a.manifest.environment).cmp(&(&a.manifest.id, &b.manifest.environment)));
-        Ok(entries)
-    }
-
-    async fn kept_manifest(&self, cache: &Cache, key: &str, bytes: u64) -> Result<Option<Kept<Manifest>>, Error> {
-        match cache.manifests.get(key).filter(|kept| kept.bytes == bytes) {
-            Some(kept) => Ok(Some(kept.clone())),
-            None => Ok(self.manifest(key).await?.map(|stored| Kept { bytes, record: stored.manifest })),
-        }
-    }
-
-    async fn kept_verdict(&self, cache: &Cache, key: &str, bytes: u64) -> Result<Option<Kept<Verdict>>, Error> {
-        match cache.verdicts.get(key).filter(|kept| kept.bytes == bytes) {
-            Some(kept) => Ok(Some(kept.clone())),
-            None => Ok(self.record(key).await?.map(|record| Kept { bytes, record })),
-        }
-    }
-
     pub async fn entry(&self, environment: &Environment, id: &SnapshotId) -> Result<Entry, Error> {
         let place = format!("{environment}/{id}");
         let verdicts = newest(&self.keys_in(&format!("{}/{place}", names::VERDICTS)).await?);
@@ -170,7 +106,21 @@ impl Repository {
         Ok(pins)
     }
 
-    pub async fn add_verdict(&self, verdict: Verdict) -> Result<(), Error> {
+    /// Records a verdict as the newest, whatever the clocks of those who judged before said: it is dated
+    /// later than theirs and than the snapshot itself.
+    pub async fn add_verdict(&self, mut verdict: Verdict) -> Result<(), Error> {
+        let place = format!("{}/{}/{}", names::VERDICTS, verdict.environment, verdict.snapshot);
+        let newest = self.keys_in(&place).await?.into_iter().max();
+        let known = newest.as_deref().and_then(|key| verdict_time(key.rsplit('/').next()?));
+        let committed = match self.manifest(&names::manifest(&verdict.environment, &verdict.snapshot)).await {
+            Ok(stored) => stored.map(|stored| stored.manifest.committed_at),
+            // That it cannot be read may be the very verdict.
+            Err(Error::Damaged(_)) => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(latest) = known.max(committed) {
+            verdict.at = verdict.at.max(latest + chrono::TimeDelta::microseconds(1));
+        }
         self.put_record(&verdict_key(&verdict), &verdict).await
     }
 
@@ -225,12 +175,17 @@ impl Repository {
         Ok(listed.into_iter().map(|listed| (listed.key, listed.bytes)).collect())
     }
 
+    /// As stored; nothing where there is none of this name.
+    pub(crate) async fn record_bytes(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        match self.store().get(key).await {
+            Err(StoreError::NotThere { .. }) => Ok(None),
+            stored => stored.map(Some).map_err(Error::store(key)),
+        }
+    }
+
     /// Nothing where there is none of this name.
     pub(crate) async fn record<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        let stored = match self.store().get(key).await {
-            Err(StoreError::NotThere { .. }) => return Ok(None),
-            stored => stored.map_err(Error::store(key))?,
-        };
+        let Some(stored) = self.record_bytes(key).await? else { return Ok(None) };
         let json = self.keys().open_record(key, &stored).map_err(|flaw| damaged(key, flaw))?;
         serde_json::from_slice(&json).map(Some).map_err(|_| damaged(key, Flaw::Meaning))
     }
@@ -253,6 +208,15 @@ fn damaged(key: &str, flaw: Flaw) -> Error {
     error
 }
 
+const VERDICT_TIME: &str = "%Y%m%d_%H%M%S_%6f";
+
+/// When a verdict of this name was found.
+fn verdict_time(name: &str) -> Option<chrono::DateTime<chrono::Utc>> {
+    let (time, fraction) = name.split_once('-')?.0.rsplit_once('_')?;
+    let time = chrono::NaiveDateTime::parse_from_str(time, "%Y%m%d_%H%M%S").ok()?;
+    Some(time.and_utc() + chrono::TimeDelta::microseconds(fraction.parse().ok()?))
+}
+
 /// The name sorts by time, and says how it stands to whoever only lists.
 fn verdict_key(verdict: &Verdict) -> String {
     let stands = match verdict.judgement {
@@ -260,7 +224,7 @@ fn verdict_key(verdict: &Verdict) -> String {
         Judgement::Damaged { .. } => "damaged",
         Judgement::DoesNotProve { .. } => "unproven",
     };
-    let at = verdict.at.format("%Y%m%d_%H%M%S_%6f");
+    let at = verdict.at.format(VERDICT_TIME);
     let salt = hex::encode(rand::random::<[u8; 4]>());
     format!("{}/{}/{}/{at}-{stands}-{salt}", names::VERDICTS, verdict.environment, verdict.snapshot)
 }

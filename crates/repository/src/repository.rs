@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::description::{Cipher, Description};
 use crate::lease::Lease;
 use crate::names;
+use crate::patient::{CallLimits, PatientStore};
 use crate::seal::{Keys, Kind};
 use crate::session::{Began, Session};
 use crate::task::compute;
@@ -50,35 +51,46 @@ impl Repository {
     /// metadata lie in clear.
     pub async fn create(store: Arc<dyn Store>, secret: &Secret, options: Options) -> Result<Self, Error> {
         let location = store.location();
-        for folder in [names::KEYS, names::MANIFESTS] {
-            if !store.list(folder).await.map_err(Error::store(folder)).unwrap_or_default().is_empty() {
-                return Err(Error::AlreadyARepository { location });
-            }
+        let store: Arc<dyn Store> = Arc::new(PatientStore::new(store, CallLimits::default()));
+        match store.get(names::DESCRIPTION).await {
+            Ok(_) => return Err(Error::AlreadyARepository { location }),
+            Err(StoreError::NotThere { .. }) => ensure_no_snapshots(&*store).await?,
+            Err(source) => return Err(Error::Store { subject: names::DESCRIPTION.to_owned(), source }),
         }
         let cipher = if matches!(secret, Secret::None) { Cipher::None } else { Cipher::XChaCha20Poly1305 };
         let creates_once = store.probe().await.map_err(Error::store(names::DESCRIPTION))? == Creation::Holds;
         let description = Description::new(cipher, creates_once, options.clock.now());
-        let master = if description.is_sealed() {
+        let mut own_key = None;
+        if description.is_sealed() {
             let master = Zeroizing::new(rand::random::<[u8; 32]>());
-            key::add(&*store, &description, &master, secret, &*options.clock, &options.host).await?;
-            master
-        } else {
-            Keys::open_master(&description.id)
-        };
+            own_key = Some(key::add(&*store, &description, &master, secret, &*options.clock, &options.host).await?);
+        }
         // Last, because it is what makes a folder a repository.
         let put = store.put(names::DESCRIPTION, description.write()?.into(), Put::Create).await;
+        if let (Err(StoreError::AlreadyThere { .. }), Some(id)) = (&put, &own_key) {
+            key::forget(&*store, id).await?;
+        }
         match put {
             Err(StoreError::AlreadyThere { .. }) => return Err(Error::AlreadyARepository { location }),
             put => put.map_err(Error::store(names::DESCRIPTION))?,
         }
         store.barrier().await.map_err(Error::store(names::DESCRIPTION))?;
-        Self::open(store, secret, options).await.inspect(|opened| debug_assert!(*opened.inner.master == *master))
+        let made = Self::open_patiently(store, secret, options).await?;
+        key::forget_foreign(made.store(), made.description()).await?;
+        Ok(made)
     }
 
     pub async fn open(store: Arc<dyn Store>, secret: &Secret, options: Options) -> Result<Self, Error> {
+        Self::open_patiently(Arc::new(PatientStore::new(store, CallLimits::default())), secret, options).await
+    }
+
+    async fn open_patiently(store: Arc<dyn Store>, secret: &Secret, options: Options) -> Result<Self, Error> {
         let location = store.location();
         let stored = match store.get(names::DESCRIPTION).await {
-            Err(StoreError::NotThere { .. }) => return Err(Error::NotARepository { location }),
+            Err(StoreError::NotThere { .. }) => {
+                ensure_no_snapshots(&*store).await?;
+                return Err(Error::NotARepository { location });
+            }
             stored => stored.map_err(Error::store(names::DESCRIPTION))?,
         };
         let description = Description::read(&location, &stored)?;
@@ -236,5 +248,17 @@ impl Repository {
 
     pub(crate) fn forget_bundle(&self, id: &ObjectId) {
         self.open_bundles().remove(id);
+    }
+}
+
+/// Snapshots without a description are a repository that lost it. To make another one there would make
+/// them unreadable for good.
+async fn ensure_no_snapshots(store: &dyn Store) -> Result<(), Error> {
+    match store.list(names::MANIFESTS).await {
+        Ok(listed) if listed.is_empty() => Ok(()),
+        Ok(_) => Err(Error::damaged(names::DESCRIPTION, Flaw::Missing, None)),
+        // There is not even a folder.
+        Err(StoreError::NotThere { .. }) => Ok(()),
+        Err(source) => Err(Error::Store { subject: names::MANIFESTS.to_owned(), source }),
     }
 }

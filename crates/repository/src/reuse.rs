@@ -1,6 +1,6 @@
 //! Whether what a snapshot needs is there: asked before a commit, and after damage was found.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use backstay_model::{Environment, ObjectId, Place, SnapshotId};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -31,37 +31,74 @@ impl Repository {
         Ok(all)
     }
 
-    /// Looks that everything a snapshot needs and did not write itself is still there; what is
-    /// condemned is stored again.
-    pub(crate) async fn ensure_to_be_had(&self, reach: &Reach, written: &HashSet<ObjectId>) -> Result<(), Error> {
-        let reused: BTreeSet<_> =
-            self.all_objects(reach).await?.into_iter().filter(|id| !written.contains(id)).collect();
-        if reused.is_empty() {
-            return Ok(());
+    /// Looks that everything a snapshot needs and did not write itself is still there, and takes what it
+    /// needs back from what is condemned. Returns what was.
+    pub(crate) async fn ensure_to_be_had(
+        &self,
+        reach: &Reach,
+        written: &HashSet<ObjectId>,
+    ) -> Result<Vec<ObjectId>, Error> {
+        let needed = self.all_objects(reach).await?;
+        let reused: HashSet<_> = needed.iter().filter(|id| !written.contains(id)).copied().collect();
+        if !reused.is_empty() {
+            let listed = self.keys_in(names::OBJECTS).await?;
+            let there: HashSet<ObjectId> = listed.iter().filter_map(|key| names::object_of(key)).collect();
+            // What a listing does not show yet may be there all the same.
+            self.ensure_there(reused.iter().filter(|id| !there.contains(id)).copied().collect()).await?;
         }
-        let there: HashSet<String> = self.keys_in(names::OBJECTS).await?.into_iter().collect();
-        if let Some(id) = reused.iter().find(|id| !there.contains(&names::object(id))) {
-            return Err(Error::damaged(names::object(id), Flaw::Missing, Some(*id)));
+        self.pardon(&needed, &reused).await
+    }
+
+    pub(crate) async fn ensure_there(&self, objects: Vec<ObjectId>) -> Result<(), Error> {
+        let mut looks = stream::iter(objects)
+            .map(async |id| {
+                let found = self.record_bytes(&names::object(&id)).await?;
+                found.map(drop).ok_or_else(|| Error::damaged(names::object(&id), Flaw::Missing, Some(id)))
+            })
+            .buffer_unordered(SIDE_BY_SIDE);
+        while let Some(look) = looks.next().await {
+            look?;
         }
-        let mut again = false;
+        Ok(())
+    }
+
+    /// Strikes what is needed from what prune condemned, having stored again what is reused. Prune reads
+    /// the list again before it deletes, so nothing depends on its seeing the manifest in time.
+    async fn pardon(&self, needed: &HashSet<ObjectId>, reused: &HashSet<ObjectId>) -> Result<Vec<ObjectId>, Error> {
+        let mut pardoned = Vec::new();
         for key in self.keys_in(names::CONDEMNED).await? {
-            let Some(condemned) = self.record::<Condemned>(&key).await? else { continue };
-            for id in condemned.objects.iter().filter(|id| reused.contains(id)) {
-                let object = names::object(id);
-                let bytes = self.store().get(&object).await.map_err(Error::store(&object))?;
-                self.store().put(&object, bytes, Put::Replace).await.map_err(Error::store(&object))?;
-                again = true;
+            let condemned = match self.record::<Condemned>(&key).await {
+                Ok(Some(condemned)) => condemned,
+                // By one that cannot be read nothing is deleted.
+                Ok(None) | Err(Error::Damaged(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            let (wanted, rest): (Vec<_>, Vec<_>) = condemned.objects.into_iter().partition(|id| needed.contains(id));
+            if wanted.is_empty() {
+                continue;
             }
+            let again = stream::iter(wanted.iter().filter(|id| reused.contains(id)).copied());
+            again.map(|id| self.store_again(id)).buffer_unordered(SIDE_BY_SIDE).try_collect::<()>().await?;
+            self.put_record(&key, &Condemned { at: condemned.at, objects: rest }).await?;
+            pardoned.extend(wanted);
         }
-        if again { self.store().barrier().await.map_err(Error::store("the objects of the snapshot")) } else { Ok(()) }
+        Ok(pardoned)
+    }
+
+    async fn store_again(&self, id: ObjectId) -> Result<(), Error> {
+        let key = names::object(&id);
+        let bytes = self.record_bytes(&key).await?;
+        let bytes = bytes.ok_or_else(|| Error::damaged(&key, Flaw::Missing, Some(id)))?;
+        self.store().put(&key, bytes, Put::Replace).await.map_err(Error::store(key))
     }
 
     /// A manifest that was written too late stays only if it has all it needs.
     pub(crate) async fn take_back_if_incomplete(&self, stored: &Stored, reach: &Reach) -> Result<(), Error> {
         let whole = self.ensure_to_be_had(reach, &HashSet::new()).await;
-        if whole.is_ok() {
-            return Ok(());
-        }
+        if whole.is_ok() { Ok(()) } else { self.take_back(stored).await }
+    }
+
+    pub(crate) async fn take_back(&self, stored: &Stored) -> Result<(), Error> {
         let key = names::manifest(&stored.manifest.environment, &stored.manifest.id);
         self.store().remove(&key).await.map_err(Error::store(key))
     }

@@ -169,7 +169,7 @@ impl Session {
         let root = self.store_reach(&reach).await?;
         self.barrier().await?;
         let written = self.written().clone();
-        self.repository.ensure_to_be_had(&reach, &written).await?;
+        let pardoned = self.repository.ensure_to_be_had(&reach, &written).await?;
         self.may_commit().await?;
         manifest.committed_at = self.repository.clock().now();
         let stored = Stored { manifest, reach: root };
@@ -177,6 +177,10 @@ impl Session {
         // Whoever slept through the whole of the above must not leave a manifest without its objects.
         if let Err(error) = self.may_commit().await {
             self.repository.take_back_if_incomplete(&stored, &reach).await?;
+            return Err(error);
+        }
+        if let Err(error) = self.repository.ensure_there(pardoned).await {
+            self.repository.take_back(&stored).await?;
             return Err(error);
         }
         Ok(stored.manifest)
@@ -227,14 +231,21 @@ impl Repository {
         let json = serde_json::to_vec(stored).map_err(|source| Error::Encode { subject: key.clone(), source })?;
         let sealed = Bytes::from(self.keys().seal_record(&key, &json));
         let taken = || Error::SnapshotTaken { environment: environment.clone(), id: id.clone() };
-        match self.store().put(&key, sealed.clone(), Put::Create).await {
-            // The reply to a write that succeeded may have been lost, and the write repeated.
-            Ok(()) | Err(StoreError::AlreadyThere { .. }) => {}
-            Err(source) => return Err(Error::Store { subject: key, source }),
+        // Some stores write over what is there although asked not to.
+        if self.record_bytes(&key).await?.is_some() {
+            return Err(taken());
         }
-        self.store().barrier().await.map_err(Error::store(&key))?;
-        let found = self.store().get(&key).await.map_err(Error::store(&key))?;
-        if found == sealed { Ok(()) } else { Err(taken()) }
+        let put = self.store().put(&key, sealed.clone(), Put::Create).await;
+        if put.is_ok() {
+            self.store().barrier().await.map_err(Error::store(&key))?;
+        }
+        // The reply to a write that succeeded may have been lost: what is there decides.
+        match (put, self.record_bytes(&key).await) {
+            (_, Ok(Some(found))) if found == sealed => Ok(()),
+            (Ok(()) | Err(StoreError::AlreadyThere { .. }), Ok(_)) => Err(taken()),
+            (Err(source), _) => Err(Error::Store { subject: key, source }),
+            (Ok(()), Err(error)) => Err(error),
+        }
     }
 }
 

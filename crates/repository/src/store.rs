@@ -71,6 +71,9 @@ pub enum StoreError {
     AlreadyThere { key: String },
     #[error("no space left for `{key}`")]
     Full { key: String },
+    /// Whether it was done is not known.
+    #[error("the store did not {action} `{key}` within {} s", limit.as_secs())]
+    NoAnswer { action: &'static str, key: String, limit: std::time::Duration },
     #[error("no right to {action} `{key}`")]
     Denied {
         action: &'static str,

@@ -77,3 +77,19 @@ async fn a_repository_that_is_gone_is_not_made_anew() {
     store.put("runs/a", Bytes::from_static(b"x"), Put::Create).await.unwrap();
     assert_eq!(store.get("runs/a").await.unwrap(), "x");
 }
+
+#[tokio::test]
+async fn what_did_not_reach_the_disk_once_is_never_called_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FolderStore::new(folder.path());
+    store.put("objects/aa/b", Bytes::from_static(b"x"), Put::Replace).await.unwrap();
+    for staged in std::fs::read_dir(folder.path().join(".staging")).unwrap() {
+        std::fs::remove_file(staged.unwrap().path()).unwrap();
+    }
+    for _ in 0..2 {
+        assert!(store.barrier().await.is_err());
+    }
+    store.put("objects/aa/b", Bytes::from_static(b"x"), Put::Replace).await.unwrap();
+    store.barrier().await.unwrap();
+    assert_eq!(store.get("objects/aa/b").await.unwrap(), "x");
+}

@@ -97,16 +97,26 @@ pub(crate) async fn commit(writer: &SnapshotWriter, streams: &[(&str, Vec<u8>)])
     for (name, bytes) in streams {
         contents.insert((*name).to_owned(), write(writer.stream(), bytes).await?);
     }
-    let facts = writer.bytes(b"{\"tables\":2}".to_vec()).await?;
     let bytes = contents.values().map(|root: &Root| root.bytes).sum();
     let listed = writer.bytes(serde_json::to_vec(&contents).unwrap()).await?;
+    commit_contents(writer, listed, bytes, streams.len()).await
+}
+
+/// The same, where the list of streams is stored already.
+pub(crate) async fn commit_contents(
+    writer: &SnapshotWriter,
+    contents: Root,
+    bytes: u64,
+    streams: usize,
+) -> Result<Manifest, Error> {
+    let facts = writer.bytes(b"{\"tables\":2}".to_vec()).await?;
     let part = PartRecord {
         name: "database".parse().unwrap(),
         kind: PartKind::Database,
-        contents: listed,
+        contents,
         facts,
         bytes,
-        summary: format!("{} streams", streams.len()),
+        summary: format!("{} streams", streams),
     };
     let now = writer.id().moment();
     writer

@@ -46,7 +46,10 @@ impl S3Error {
             }
             SdkError::TimeoutError(_) => Self::TimedOut(Box::new(error)),
             SdkError::DispatchFailure(ref failure) if failure.is_timeout() => Self::TimedOut(Box::new(error)),
-            SdkError::DispatchFailure(ref failure) if failure.is_io() => Self::Unreachable(Box::new(error)),
+            // A connection that is cut before the answer is no I/O error to the SDK, but one of its own kind.
+            SdkError::DispatchFailure(ref failure) if failure.is_io() || failure.as_other().is_some() => {
+                Self::Unreachable(Box::new(error))
+            }
             SdkError::ResponseError(ref context) => {
                 let status = context.raw().status().as_u16();
                 if status >= 400 { Self::answered(status, "", None) } else { Self::Broken(Box::new(error)) }

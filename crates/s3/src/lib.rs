@@ -10,7 +10,6 @@ mod retry;
 mod store;
 
 pub use error::S3Error;
-pub use probe::ConditionalCreate;
 pub use store::{Encryption, Place, S3Store};
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ impl S3Store {
 
     async fn begin_upload(&self, key: &str) -> Result<String, S3Error> {
         let (encryption, kms_key) = self.encryption();
-        retrying(|| async {
+        retrying(self.patience, || async {
             let _turn = self.turn().await;
             let request = self
                 .client
@@ -52,7 +52,7 @@ impl S3Store {
         });
         let parts: Vec<_> = stream::iter(parts).buffered(PARTS_AT_ONCE).try_collect().await?;
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        retrying(|| async {
+        retrying(self.patience, || async {
             let _turn = self.turn().await;
             let request = self
                 .client
@@ -68,7 +68,7 @@ impl S3Store {
     }
 
     async fn send_part(&self, key: &str, upload: &str, number: i32, piece: Bytes) -> Result<CompletedPart, S3Error> {
-        retrying(|| async {
+        retrying(self.patience, || async {
             let _turn = self.turn().await;
             let request = self
                 .client
@@ -100,7 +100,7 @@ impl S3Store {
         let failed = |error: S3Error| error.on("sweep", &self.full(""));
         let (mut key_marker, mut upload_marker) = (None, None);
         loop {
-            let page = retrying(|| async {
+            let page = retrying(self.patience, || async {
                 let _turn = self.turn().await;
                 let request = self.client.list_multipart_uploads().bucket(&self.place.bucket).prefix(self.full(""));
                 let request = request.set_key_marker(key_marker.clone()).set_upload_id_marker(upload_marker.clone());

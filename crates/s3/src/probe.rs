@@ -1,4 +1,4 @@
-use backstay_repository::{Put, Store, StoreError};
+use backstay_repository::{Creation, Put, Store, StoreError};
 use bytes::Bytes;
 use futures_util::future::join_all;
 
@@ -7,52 +7,49 @@ use crate::S3Store;
 const ROUNDS: usize = 4;
 const RACERS: usize = 8;
 
-/// Whether a server creates only what is absent. Some say yes and overwrite.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConditionalCreate {
-    /// As far as can be told from outside.
-    Holds,
-    /// One after the other it holds, and at the same moment several succeed.
-    Races,
-    /// What is there is overwritten: leases alone protect.
-    Ignored,
-}
-
 impl S3Store {
-    /// Tries whether creation holds, with objects under `probe/` that are removed again.
-    pub async fn probe(&self) -> Result<ConditionalCreate, StoreError> {
+    /// Tries whether creation holds, with objects under `probe/` that are removed again. Some servers
+    /// say yes and overwrite.
+    pub(crate) async fn try_creation(&self) -> Result<Creation, StoreError> {
         let mut keys = Vec::new();
         let found = self.try_creating(&mut keys).await;
+        let mut removed = Ok(());
         for key in keys {
-            self.remove(&key).await?;
+            removed = removed.and(self.remove(&key).await);
         }
-        found
+        found.and_then(|found| removed.map(|()| found))
     }
 
-    async fn try_creating(&self, keys: &mut Vec<String>) -> Result<ConditionalCreate, StoreError> {
+    async fn try_creating(&self, keys: &mut Vec<String>) -> Result<Creation, StoreError> {
         let key = probe_key(keys);
-        self.put(&key, Bytes::from_static(b"first"), Put::Create).await?;
+        match self.put_any(&key, &Bytes::from_static(b"first"), Put::Create).await {
+            // It knows no conditions: `put` looks before it writes, and somebody may come between.
+            Err(error) if error.status() == Some(501) => return Ok(Creation::Races),
+            done => done.map_err(|error| error.on("write", &key))?,
+        }
         match self.put(&key, Bytes::from_static(b"second"), Put::Create).await {
             Err(StoreError::AlreadyThere { .. }) => {}
-            Ok(()) => return Ok(ConditionalCreate::Ignored),
+            Ok(()) => return Ok(Creation::Overwrites),
             Err(error) => return Err(error),
         }
         for _ in 0..ROUNDS {
             let key = probe_key(keys);
-            let racers = (0..RACERS).map(|racer| self.put(&key, format!("racer {racer}").into(), Put::Create));
+            // Not by `put`, which reads back: what several wrote at once may not even be readable.
+            let bodies = (0..RACERS).map(|racer| Bytes::from(format!("racer {racer}"))).collect::<Vec<_>>();
+            let racers = bodies.iter().map(|body| self.put_any(&key, body, Put::Create));
             let mut winners = 0;
             for done in join_all(racers).await {
                 match done {
                     Ok(()) => winners += 1,
-                    Err(StoreError::AlreadyThere { .. }) => {}
-                    Err(error) => return Err(error),
+                    Err(error) if error.status() == Some(412) => {}
+                    Err(error) => return Err(error.on("write", &key)),
                 }
             }
             if winners > 1 {
-                return Ok(ConditionalCreate::Races);
+                return Ok(Creation::Races);
             }
         }
-        Ok(ConditionalCreate::Holds)
+        Ok(Creation::Holds)
     }
 }
 

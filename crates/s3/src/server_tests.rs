@@ -6,15 +6,15 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::config::SharedCredentialsProvider;
-use backstay_repository::{Allowances, Put, Store, StoreError, conformance};
+use backstay_repository::{Allowances, Creation, Put, Store, StoreError, conformance};
 use bytes::Bytes;
 
-use crate::{ConditionalCreate, Place, S3Store};
+use crate::{Place, S3Store};
 
 const OWN: (&str, &str) = ("BACKSTAY_S3_ENDPOINT", "the S3 store on a server that checks signatures");
 const MOTO: (&str, &str) = ("BACKSTAY_MOTO_ENDPOINT", "the S3 store on a server with atomic creation");
 
-pub(crate) fn store(endpoint: String, bucket: &str, prefix: &str) -> S3Store {
+pub(crate) fn config() -> aws_config::SdkConfig {
     let named = |variable: &str, otherwise: &str| std::env::var(variable).unwrap_or_else(|_| otherwise.to_owned());
     let credentials = Credentials::new(
         named("AWS_ACCESS_KEY_ID", "backstay-lab"),
@@ -23,12 +23,15 @@ pub(crate) fn store(endpoint: String, bucket: &str, prefix: &str) -> S3Store {
         None,
         "lab",
     );
-    let config = aws_config::SdkConfig::builder()
+    aws_config::SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .sleep_impl(aws_sdk_s3::config::SharedAsyncSleep::new(Sleep))
-        .build();
+        .build()
+}
+
+pub(crate) fn store(endpoint: String, bucket: &str, prefix: &str) -> S3Store {
     let place = Place {
         bucket: bucket.to_owned(),
         prefix: prefix.to_owned(),
@@ -36,7 +39,7 @@ pub(crate) fn store(endpoint: String, bucket: &str, prefix: &str) -> S3Store {
         path_style: true,
         ..Place::default()
     };
-    S3Store::with_config(&config, place)
+    S3Store::with_config(&config(), place)
 }
 
 #[derive(Debug)]
@@ -73,7 +76,7 @@ async fn moto_holds_what_every_store_must() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_probe_finds_out_whether_creation_holds_and_leaves_nothing() {
     let Some(store) = fresh(MOTO).await else { return };
-    assert_eq!(store.probe().await.unwrap(), ConditionalCreate::Holds);
+    assert_eq!(store.probe().await.unwrap(), Creation::Holds);
     assert!(store.list("probe").await.unwrap().is_empty());
 }
 

@@ -11,12 +11,12 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ServerSideEncryption};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
-use backstay_repository::{Listed, Put, Store, StoreError};
+use backstay_repository::{Creation, Listed, Put, Store, StoreError};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::S3Error;
-use crate::retry::retrying;
+use crate::retry::{Patience, retrying};
 
 /// Objects larger than this are sent in parts.
 const WHOLE_BYTES_MAX: usize = 16 << 20;
@@ -53,6 +53,7 @@ pub enum Encryption {
 pub struct S3Store {
     pub(crate) client: Client,
     pub(crate) place: Place,
+    pub(crate) patience: Patience,
     requests: Arc<Semaphore>,
 }
 
@@ -72,14 +73,18 @@ impl S3Store {
 
     /// The same, over a configuration of the caller's.
     pub fn with_config(config: &SdkConfig, place: Place) -> Self {
+        Self::with_patience(config, place, Patience::default())
+    }
+
+    pub(crate) fn with_patience(config: &SdkConfig, place: Place, patience: Patience) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(10))
-            .read_timeout(Duration::from_secs(60))
+            .read_timeout(patience.silence)
             .operation_attempt_timeout(Duration::from_secs(300))
             .build();
         let mut builder = Builder::from(config)
             .force_path_style(place.path_style)
-            .retry_config(RetryConfig::standard().with_max_attempts(3))
+            .retry_config(RetryConfig::standard().with_max_attempts(patience.attempts_within))
             .timeout_config(timeouts);
         if let Some(endpoint) = &place.endpoint {
             builder = builder.endpoint_url(endpoint);
@@ -88,7 +93,12 @@ impl S3Store {
         // Servers of one's own seldom have regions, but a request is signed for one.
         let otherwise = place.endpoint.is_some().then(|| Region::from_static("us-east-1"));
         builder.set_region(region.or(otherwise));
-        Self { client: Client::from_conf(builder.build()), place, requests: Arc::new(Semaphore::new(REQUESTS_MAX)) }
+        Self {
+            client: Client::from_conf(builder.build()),
+            place,
+            patience,
+            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+        }
     }
 
     /// A key as the bucket knows it.
@@ -112,7 +122,7 @@ impl S3Store {
 
     async fn put_whole(&self, key: &str, bytes: &Bytes, put: Put) -> Result<(), S3Error> {
         let (encryption, kms_key) = self.encryption();
-        retrying(|| async {
+        retrying(self.patience, || async {
             let _turn = self.turn().await;
             let request = self
                 .client
@@ -129,7 +139,7 @@ impl S3Store {
         .await
     }
 
-    async fn put_any(&self, key: &str, bytes: &Bytes, put: Put) -> Result<(), S3Error> {
+    pub(crate) async fn put_any(&self, key: &str, bytes: &Bytes, put: Put) -> Result<(), S3Error> {
         if bytes.len() > WHOLE_BYTES_MAX {
             self.put_in_parts(key, bytes, put).await
         } else {
@@ -138,7 +148,7 @@ impl S3Store {
     }
 
     async fn is_there(&self, key: &str) -> Result<bool, S3Error> {
-        retrying(|| async {
+        retrying(self.patience, || async {
             let _turn = self.turn().await;
             let request = self.client.head_object().bucket(&self.place.bucket).key(self.full(key));
             match request.send().await {
@@ -152,7 +162,7 @@ impl S3Store {
 
     /// Nothing where there is nothing.
     async fn get_whole(&self, key: &str) -> Result<Option<Bytes>, S3Error> {
-        retrying(|| async {
+        retrying(self.patience, || async {
             let _turn = self.turn().await;
             let request = self
                 .client
@@ -176,7 +186,7 @@ impl S3Store {
     }
 
     async fn list_page(&self, prefix: &str, from: Option<&str>) -> Result<(Vec<Listed>, Option<String>), S3Error> {
-        retrying(|| async {
+        retrying(self.patience, || async {
             let _turn = self.turn().await;
             let request = self.client.list_objects_v2().bucket(&self.place.bucket).prefix(prefix);
             let answer = request.set_continuation_token(from.map(str::to_owned)).send().await.map_err(S3Error::of)?;
@@ -248,7 +258,7 @@ impl Store for S3Store {
     }
 
     async fn remove(&self, key: &str) -> Result<(), StoreError> {
-        let removed = retrying(|| async {
+        let removed = retrying(self.patience, || async {
             let _turn = self.turn().await;
             let request = self.client.delete_object().bucket(&self.place.bucket).key(self.full(key));
             request.send().await.map(drop).map_err(S3Error::of)
@@ -263,6 +273,10 @@ impl Store for S3Store {
     /// S3 answers when what was put is durable and visible to all.
     async fn barrier(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn probe(&self) -> Result<Creation, StoreError> {
+        self.try_creation().await
     }
 
     async fn sweep(&self) -> Result<(), StoreError> {

@@ -19,6 +19,12 @@ pub fn advice(error: &Error) -> Advice {
         Error::LastKey { .. } => Advice::exit(Exit::Refused).hint("add another key first: `backstay key add`"),
         Error::NoSuchKey { .. } => Advice::exit(Exit::Refused).hint("`backstay key list` shows the keys"),
         Error::NoSuchSnapshot { .. } => Advice::exit(Exit::Refused).hint("`backstay list` shows the snapshots"),
+        Error::Damaged(damage) if damage.key.starts_with("manifests/") => Advice::exit(Exit::Damaged).hint(format!(
+            "that snapshot is lost and the others are not; prune works again once `{}` is removed from the store by hand",
+            damage.key
+        )),
+        Error::Damaged(damage) if damage.key == "backstay.json" => Advice::exit(Exit::Damaged)
+            .hint("`backstay.json` never changes: put it back from any copy of the repository"),
         Error::Damaged(_) => Advice::exit(Exit::Damaged)
             .hint("`backstay check` names all that is damaged; the next snapshot stores it again from what is live"),
         Error::Held { .. } => Advice::exit(Exit::Held).hint("wait for it; `lease_wait` in backstay.toml says how long a command waits by itself"),
@@ -36,6 +42,8 @@ pub fn store_advice(error: &StoreError) -> Advice {
         StoreError::Denied { .. } => {
             Advice::exit(Exit::Environment).hint("the user who runs this, or the key of the bucket, needs that right")
         }
+        StoreError::NoAnswer { .. } => Advice::exit(Exit::Failed)
+            .hint("look at the network, the mount or the server the repository lies on, then run it again"),
         StoreError::Failed { .. } => Advice::exit(Exit::Environment),
         _ => Advice::default(),
     }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use backstay_model::{Examination, Finding, Severity};
 use backstay_part::{Part, Recorded};
-use backstay_repository::Entry;
+use backstay_repository::{Creation, Entry, Error as RepositoryError, Listing, Repository, StoreError};
 use backstay_restore::in_the_way;
 use backstay_snapshot::preflight;
 
@@ -18,6 +18,7 @@ pub async fn run(surroundings: &Surroundings) -> Result<Report, Failure> {
     let release = Release::open(surroundings).await?;
     let mut findings =
         vec![Finding::new(Severity::Good, "repository", format!("{} opens", release.repository.location()))];
+    findings.push(creation(&release.repository).await?);
     findings.extend(preflight(&release.site()).await?);
     if let Containers::OutOfReach(failure) = &release.containers {
         let finding = Finding::new(Severity::Warning, "containers", failure.what.join(": "));
@@ -25,7 +26,11 @@ pub async fn run(surroundings: &Surroundings) -> Result<Report, Failure> {
     }
     findings
         .extend(release.not_covered.iter().map(|what| Finding::new(Severity::Warning, "not covered", what.clone())));
-    let entries = release.repository.list(Some(&release.context.environment)).await?;
+    let Listing { entries, damage } = release.repository.listing(Some(&release.context.environment)).await?;
+    findings.extend(damage.iter().map(|damage| {
+        let finding = Finding::new(Severity::NotReady, "repository", damage.to_string());
+        finding.with_hint("`backstay check` names all that is damaged")
+    }));
     findings.extend(ages(&release, &entries));
     findings.extend(images(&release, &entries).await?);
     // What keeps it from looking, such as a server out of reach, is a finding already.
@@ -35,6 +40,22 @@ pub async fn run(surroundings: &Surroundings) -> Result<Report, Failure> {
         findings.push(if run.alive == Some(true) { finding } else { finding.with_hint("`backstay recover` ends it") });
     }
     Ok(report(&findings))
+}
+
+/// What the repository's store does with a second creation under the same name.
+async fn creation(repository: &Repository) -> Result<Finding, Failure> {
+    let subject = "repository's store";
+    Ok(match repository.probe().await {
+        Ok(Creation::Holds) => Finding::new(Severity::Good, subject, "never writes over a manifest"),
+        Ok(found) => Finding::new(Severity::Warning, subject, super::init::unprotected(found))
+            .with_hint("let one host alone write to it, or use a server that honours If-None-Match"),
+        Err(RepositoryError::Store { source: StoreError::Denied { .. }, .. }) => Finding::new(
+            Severity::Warning,
+            subject,
+            "whether it writes over manifests was not tried: that takes the right to write",
+        ),
+        Err(error) => return Err(error.into()),
+    })
 }
 
 /// How old the last snapshot and the last proof are.

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use backstay_config::{FILE_NAME, Unlock};
-use backstay_repository::{Error as RepositoryError, Repository, Secret, generate_key_file};
+use backstay_repository::{Creation, Error as RepositoryError, Repository, Secret, generate_key_file};
 
 use crate::arguments::Init;
 use crate::report::{Failure, Report, State};
@@ -76,9 +76,21 @@ async fn repository(project: &Project, arguments: &Init, said: &mut Vec<String>)
         true => format!("Made a {} repository in {location}.", if repository.is_sealed() { "sealed" } else { "clear" }),
         false => format!("The repository in {location} is there already and opens."),
     });
+    if made && !repository.creates_once() {
+        said.push(format!("Note: the store {}.", unprotected(repository.probe().await?)));
+    }
     if let Some(path) = &arguments.recovery_file {
         super::key::add_recovery_phrase(&repository, path).await?;
         said.push(format!("Wrote a recovery phrase into {}: print it, and remove the file.", path.display()));
     }
     Ok(made || arguments.recovery_file.is_some())
+}
+
+/// What is not protected where a store does not keep a creation from repeating.
+pub fn unprotected(found: Creation) -> &'static str {
+    match found {
+        Creation::Holds => "never writes over a manifest",
+        Creation::Races => "lets two who write the same manifest at the same moment both succeed: leases alone protect",
+        Creation::Overwrites => "writes over a manifest although asked not to: leases alone protect",
+    }
 }

@@ -1,4 +1,4 @@
-use backstay_repository::Entry;
+use backstay_repository::{Entry, Error as RepositoryError, Listing};
 use serde_json::{Value, json};
 
 use crate::arguments::List;
@@ -10,10 +10,15 @@ use crate::wiring::Project;
 pub async fn run(surroundings: &Surroundings, arguments: List) -> Result<Report, Failure> {
     let project = Project::find(surroundings)?;
     let environment = (!arguments.all).then_some(&project.settings.environment);
-    let mut entries = project.repository().await?.list(environment).await?;
+    let Listing { mut entries, damage } = project.repository().await?.listing(environment).await?;
     entries.retain(|entry| arguments.labels.iter().all(|(key, value)| entry.manifest.labels.get(key) == Some(value)));
     let snapshots: Vec<Value> = entries.iter().map(summary).collect();
-    Ok(Report::seen(text(&entries, &project, arguments.all)).field("snapshots", snapshots))
+    let report = Report::seen(text(&entries, &project, arguments.all)).field("snapshots", snapshots);
+    // What can be read is shown, and that it is not all is no success.
+    Ok(match damage.into_iter().next() {
+        None => report,
+        Some(damage) => report.failing(RepositoryError::Damaged(Box::new(damage)).into()),
+    })
 }
 
 /// What every listing says of a snapshot in JSON.
