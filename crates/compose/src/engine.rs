@@ -11,7 +11,7 @@ use bollard::query_parameters::{
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
-use crate::error::is_absent;
+use crate::error::{is_absent, is_conflict};
 use crate::{EngineSettings, Error};
 
 const REQUEST_SECONDS_MAX: u64 = 120;
@@ -116,6 +116,15 @@ impl Engine {
     pub(crate) async fn untag(&self, name: &str) -> Result<(), Error> {
         let options = RemoveImageOptionsBuilder::default().noprune(false).build();
         absent_is_none(self.docker.remove_image(name, Some(options), None).await, "untag", name).map(|_| ())
+    }
+
+    /// As `untag`, but a name that a container needs stays. Whether the name is gone.
+    pub(crate) async fn untag_unless_used(&self, name: &str) -> Result<bool, Error> {
+        match self.untag(name).await {
+            Ok(()) => Ok(true),
+            Err(Error::Engine { source, .. }) if is_conflict(&source) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Pulls by digest, for the platform recorded.

@@ -53,8 +53,14 @@ async fn images_that_an_engine_lost_come_back_with_docker_load_alone() {
     stack.docker(&[&["compose"], &files[..], &["up", "-d"]].concat());
     assert_eq!(stack.images_of("api").await, std::slice::from_ref(&app));
     assert_eq!(stack.images_of("worker").await, [app]);
-    assert_eq!(stack.images_of("cache").await, [cache]);
+    assert_eq!(stack.images_of("cache").await, std::slice::from_ref(&cache));
+
+    // What runs keeps its name; what does not run goes with the last one.
     part.release(&kept_for).await.unwrap();
+    assert!(stack.engine.image(&cache).await.unwrap().is_some());
+    stack.docker(&[&["compose"], &files[..], &["down"]].concat());
+    part.release(&kept_for).await.unwrap();
+    assert!(stack.engine.image(&cache).await.unwrap().is_none());
 }
 
 /// The part's folder of an archive, unpacked with `tar`.

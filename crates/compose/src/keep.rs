@@ -47,15 +47,15 @@ pub(crate) async fn keep_tags(engine: &Engine, project: &str) -> Result<BTreeSet
     Ok(tags.filter(|tag| split_tag(tag).0 == repository).collect())
 }
 
-/// Lets go of everything kept under one name. What is already gone is no error.
+/// Lets go of everything kept under one name. What is already gone is no error, and the last name of an image that a
+/// container runs stays with it. How many names went.
 pub(crate) async fn release(engine: &Engine, project: &str, kept_for: &str) -> Result<usize, Error> {
     crate::anchors::remove(engine, project, kept_for).await?;
     let prefix = format!("{}:{kept_for}-", keep_repository(project));
     let tags = keep_tags(engine, project).await?;
     let mut released = 0;
     for tag in tags.iter().filter(|tag| tag.starts_with(&prefix)) {
-        engine.untag(tag).await?;
-        released += 1;
+        released += usize::from(engine.untag_unless_used(tag).await?);
     }
     Ok(released)
 }

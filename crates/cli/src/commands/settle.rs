@@ -18,7 +18,8 @@ pub async fn run(surroundings: &Surroundings, arguments: Settle) -> Result<Repor
     let settled = settle(&release.site(), None, arguments.discard).await?;
     let unpinned = settle_pins(&release).await?;
     if settled.parts.is_empty() && unpinned.is_empty() {
-        return Ok(Report::seen("Nothing is kept: there is nothing to let go.").field("settled", &settled));
+        let report = Report::seen("Nothing is kept: there is nothing to let go.");
+        return Ok(report.field("settled", &settled).field("unpinned", &unpinned));
     }
     let of_migrations = format!("No longer pinned for a migration: snapshot {}.", listed(&unpinned));
     if settled.parts.is_empty() {
