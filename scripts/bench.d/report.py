@@ -1,0 +1,182 @@
+"""Writes what was measured: a page for people, plots, and the raw numbers."""
+
+import json
+import os
+import platform
+from statistics import median
+
+from measure import Series
+
+MIB = 1 << 20
+GZIP, CUSTOM, DIRECTORY = "pg_dump | gzip", "pg_dump -Fc", "pg_dump -Fd -j2 -Z0, in memory"
+RESTIC, PGBACKREST, BACKSTAY = "pg_dump into restic", "pgBackRest", "Backstay"
+
+
+def about(given, measure, seconds):
+    def version(*words):
+        return measure.run(list(words)).output.strip().splitlines()[0]
+
+    from cluster import programs
+
+    with open("/proc/cpuinfo") as lines:
+        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    with open("/proc/meminfo") as lines:
+        memory = int(next(lines).split()[1]) / MIB
+    size = "quick" if given.quick else "full" if given.full else "normal"
+    return {
+        "size": size,
+        "rounds": given.rounds,
+        "seconds": round(seconds),
+        "machine": f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB, {platform.system()} {platform.release()}",
+        "versions": [
+            version(f"{given.programs}/backstay", "--version"),
+            version(f"{programs()}/pg_dump", "--version"),
+            version("restic", "version"),
+            version("pgbackrest", "version"),
+        ],
+    }
+
+
+def reach(results):
+    """(what, measured, bound, written as) for each bound that this run has a figure for."""
+    rows = []
+
+    def ratio(what, bound, case, over, figure=lambda found: found.seconds, own=BACKSTAY):
+        if case and own in case and over in case:
+            rows.append((what, figure(case[own]) / figure(case[over]), bound, "{:.2f}"))
+
+    database = results.get("database", {})
+    first, stored = database.get("first copy"), database.get("stored")
+    ratio("first sealed snapshot / `pg_dump \\| gzip`", 0.30, first, GZIP)
+    ratio("first snapshot / pgBackRest full", 0.80, first, PGBACKREST)
+    ratio("first snapshot / `pg_dump -Fd -j2 -Z0` to a memory file system", 1.3, first, DIRECTORY)
+    ratio("stored bytes, first / `pg_dump -Fc`", 0.95, stored, CUSTOM, lambda size: size)
+    place = database.get("repeat, 1 % in one place: stored")
+    if place and stored:
+        rows.append(("repeat, 1 % in one place: stored bytes / first", place[BACKSTAY] / stored[BACKSTAY], 0.05, "{:.3f}"))
+    ratio("repeat, 1 % scattered: stored bytes / restic's", 1.0, database.get("repeat, 1 % scattered: stored"), RESTIC,
+          lambda size: size)
+    ratio("cold stage and proof / `pg_restore -j2`", 1.2, database.get("load back"), CUSTOM)
+    if database.get("outage"):
+        rows.append(("outage of the database in a restore, seconds", median(database["outage"]), 0.2, "{:.3f}"))
+    for name in ("database", "large"):
+        case = results.get(name)
+        if case:
+            memory = max(case[kind][BACKSTAY].memory for kind in ("first copy", "load back"))
+            size = case["database bytes"] / 1e9
+            rows.append((f"peak memory at {size:.1f} GB, MiB", memory / MIB, 150, "{:.0f}"))
+    store = results.get("store", {}).get("first copy")
+    ratio("S3 with 30 ms on the way / folder", 1.3, store, "folder", own="S3, 30 ms away")
+    snapshots = results.get("snapshots")
+    if snapshots:
+        what = f"`list` of {snapshots['snapshots']:,} snapshots, seconds"
+        rows.append((what, snapshots["list"][BACKSTAY].seconds, 1.0, "{:.2f}"))
+    return rows
+
+
+def write(folder, about, results):
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{folder}/performance.json", "w") as raw:
+        json.dump({"about": about, "results": plain(results)}, raw, indent=1, ensure_ascii=False)
+        raw.write("\n")
+    with open(f"{folder}/performance.md", "w") as page:
+        page.write("\n".join(page_lines(folder, about, results)) + "\n")
+
+
+def plain(value):
+    if isinstance(value, Series):
+        return [{"seconds": round(run.seconds, 3), "processor": round(run.processor, 3), "memory": run.memory} for run in value.runs]
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    return value
+
+
+def page_lines(folder, about, results):
+    yield from (
+        "# Performance",
+        "",
+        "Written by `scripts/bench`; the raw numbers are in [performance.json](performance.json). All tools worked on the",
+        "same data in the same run, in turn. Absolute times say something about one machine; the ratios are what counts.",
+        "",
+        f"- Machine: {about['machine']}",
+        f"- Versions: {', '.join(about['versions'])}",
+        f"- Size: {about['size']}, {about['rounds']} {'round' if about['rounds'] == 1 else 'rounds'}, {about['seconds'] // 60} minutes in all. Medians of the rounds;",
+        "  memory is the most that all processes of the tool had at one moment. The server's own work is in the wall time only.",
+        "",
+        "## What it must reach",
+        "",
+        "| | measured | at most | |",
+        "| --- | ---: | ---: | --- |",
+    )
+    for what, measured, bound, form in reach(results):
+        verdict = "reached" if measured <= bound else "**missed**"
+        yield f"| {what} | {form.format(measured)} | {bound} | {verdict} |"
+    for name, title in (("database", "A database"), ("large", "A large database"), ("tables", "Many small tables"),
+                        ("store", "Into an object store"), ("snapshots", "Many snapshots"), ("start-up", "Starting")):
+        if name in results:
+            yield from section(folder, name, title, results[name])
+
+
+def section(folder, name, title, case):
+    yield from ("", f"## {title}")
+    if name in ("database", "large", "tables", "snapshots"):
+        yield ""
+    if "database bytes" in case:
+        yield f"{case['database bytes'] / 1e9:.2f} GB on the server."
+    if "tables" in case:
+        yield f"{case['tables']:,} tables of 20 rows."
+    if "snapshots" in case:
+        yield f"{case['snapshots']:,} small snapshots, an hour apart, in a folder."
+    for kind, found in case.items():
+        if not isinstance(found, dict):
+            continue
+        rows = [(tool, figures) for tool, figures in found.items()]
+        if isinstance(rows[0][1], Series):
+            stored = case.get("stored" if kind == "first copy" else f"{kind}: stored", {})
+            yield from time_table(kind, rows, stored)
+            if name == "database" and kind in ("first copy", "load back"):
+                yield from plot(folder, f"performance-{kind.replace(' ', '-')}", f"{kind}, seconds",
+                                [(tool, figures.seconds) for tool, figures in rows])
+    if "stored" in case:
+        yield from plot(folder, "performance-stored", "stored after the first copy, MiB",
+                        [(tool, size / MIB) for tool, size in case["stored"].items()])
+    if "outage" in case:
+        times = ", ".join(f"{seconds * 1000:.0f} ms" for seconds in case["outage"])
+        yield from ("", f"Longest time between two good answers of the database while it was taken back: {times}.")
+
+
+def time_table(kind, rows, stored):
+    first = BACKSTAY if BACKSTAY in dict(rows) else rows[0][0]
+    own = dict(rows)[first].seconds
+    yield from ("", f"### {kind[0].upper()}{kind[1:]}", "")
+    column = " stored, MiB |" if stored else ""
+    yield f"| | seconds | {first} / it | processor, s | peak memory, MiB |{column}"
+    yield "| --- | ---: | ---: | ---: | ---: |" + (" ---: |" if stored else "")
+    for tool, figures in rows:
+        size = f" {stored[tool] / MIB:.1f} |" if stored else ""
+        name = tool.replace("|", "\\|")
+        yield (
+            f"| {name} | {figures.seconds:.2f} | {own / figures.seconds:.2f} | {figures.processor:.2f} | "
+            f"{figures.memory / MIB:.0f} |{size}"
+        )
+
+
+def plot(folder, name, title, bars):
+    """A bar for each tool, ours in another colour; readable on a light and on a dark page."""
+    most = max(value for _, value in bars)
+    height = 34 + 26 * len(bars)
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="720" height="{height}" font-family="sans-serif" font-size="13">',
+        f'<rect width="720" height="{height}" fill="#ffffff"/>',
+        f'<text x="10" y="20" font-weight="bold" fill="#222222">{title}</text>',
+    ]
+    for index, (tool, value) in enumerate(bars):
+        top = 32 + 26 * index
+        colour = "#2a6f97" if tool == BACKSTAY else "#a9b4c2"
+        lines.append(f'<text x="236" y="{top + 14}" text-anchor="end" fill="#222222">{tool.replace("&", "&amp;")}</text>')
+        lines.append(f'<rect x="244" y="{top}" width="{max(2, 400 * value / most):.1f}" height="19" fill="{colour}"/>')
+        lines.append(f'<text x="{250 + 400 * value / most:.1f}" y="{top + 14}" fill="#222222">{value:.1f}</text>')
+    lines.append("</svg>")
+    with open(f"{folder}/{name}.svg", "w") as drawing:
+        drawing.write("\n".join(lines) + "\n")
+    yield from ("", f"![{title}]({name}.svg)")
