@@ -116,7 +116,7 @@ pub(crate) async fn commit_contents(
         contents,
         facts,
         bytes,
-        summary: format!("{} streams", streams),
+        summary: format!("{streams} streams"),
     };
     let now = writer.id().moment();
     writer

@@ -33,7 +33,7 @@ pub async fn run(surroundings: &Surroundings, arguments: Export) -> Result<Repor
     };
     lease.release().await;
     let (parts, kept) = written?;
-    Ok(report(surroundings, manifest, &parts, kept))
+    Ok(report(surroundings, manifest, &parts, kept.as_ref()))
 }
 
 fn warn_of_verdict(context: &Context, entry: &Entry) {
@@ -60,12 +60,12 @@ fn report(
     surroundings: &Surroundings,
     manifest: &Manifest,
     parts: &[ExportedPart],
-    kept: Option<(PathBuf, u64)>,
+    kept: Option<&(PathBuf, u64)>,
 ) -> Report {
     let (secrets, not_covered) = said(manifest, parts);
     let folder = export_name(manifest);
-    let place = kept.as_ref().map_or("-".to_owned(), |(path, _)| path.display().to_string());
-    let mut lines = vec![match &kept {
+    let place = kept.map_or("-".to_owned(), |(path, _)| path.display().to_string());
+    let mut lines = vec![match kept {
         Some((path, bytes)) => {
             format!("Wrote snapshot {} into {} ({}).", manifest.id, path.display(), amounts::bytes(*bytes))
         }
@@ -79,7 +79,7 @@ fn report(
     }
     lines.push(format!("Without Backstay: tar -xzf {place}, then sh {folder}/restore.sh --help"));
     let text = lines.join("\n");
-    let report = match &kept {
+    let report = match kept {
         Some(_) => Report::changed(text),
         None => {
             surroundings.printer.note(&text);
@@ -88,8 +88,8 @@ fn report(
     };
     report
         .of_snapshot(&manifest.id)
-        .field("file", kept.as_ref().map(|(path, _)| path))
-        .field("bytes", kept.as_ref().map(|(_, bytes)| bytes))
+        .field("file", kept.map(|(path, _)| path))
+        .field("bytes", kept.map(|(_, bytes)| bytes))
         .field("folder", folder)
         .field("secrets", secrets)
         .field("not_covered", not_covered)
