@@ -10,8 +10,10 @@ import time
 sys.dont_write_bytecode = True
 
 import cases  # noqa: E402
+import database  # noqa: E402
 import measure  # noqa: E402
 import report  # noqa: E402
+import rounds  # noqa: E402
 from cluster import Cluster  # noqa: E402
 
 CASES = ["database", "tables", "store", "snapshots", "start-up"]
@@ -43,19 +45,19 @@ def measure_all(given, work):
     cluster = Cluster(f"{work}/server")
     results = {}
     try:
-        bench = cases.Bench(work, cluster, given.programs, given.rounds, say)
+        bench = rounds.Bench(work, cluster, given.programs, given.rounds, say)
         scale = 6 if given.quick else 60
         if "database" in given.only or "store" in given.only:
             say("making the data")
-            size = cluster.load(cases.DATABASE, scale)
-            say(f"a database of {size / cases.MIB:.0f} MiB")
+            size = cluster.load(rounds.DATABASE, scale)
+            say(f"a database of {size / rounds.MIB:.0f} MiB")
         if "store" in given.only:
             say("== into a folder and into S3")
             results["store"] = cases.object_store(bench)
         if "database" in given.only:
             say("== a database")
-            results["database"] = cases.first_copy(bench, size)
-        cluster.sql(f"drop database if exists {cases.DATABASE} with (force)")
+            results["database"] = database.first_copy(bench, size)
+        cluster.sql(f"drop database if exists {rounds.DATABASE} with (force)")
         if "tables" in given.only:
             say("== many small tables")
             results["tables"] = cases.many_tables(bench, 500 if given.quick else 5000)
@@ -66,7 +68,7 @@ def measure_all(given, work):
             results["start-up"] = cases.start_up(bench)
         if given.full:
             say("== a database of 10 GB")
-            results["large"] = cases.large(bench, cluster.load(cases.DATABASE, 430))
+            results["large"] = database.large(bench, cluster.load(rounds.DATABASE, 430))
     finally:
         cluster.stop()
     return results

@@ -246,6 +246,8 @@ fn library_sources() -> Vec<PathBuf> {
         .filter(|file| file.extension().is_some_and(|kind| kind == "rs"))
         .filter(|file| !["cli", "testkit"].iter().any(|name| file.starts_with(crates.join(name))))
         .filter(|file| !is_a_test(file))
+        // An example is a program of its own.
+        .filter(|file| !file.components().any(|part| part.as_os_str() == "examples"))
         .collect()
 }
 

@@ -1,0 +1,131 @@
+"""One database: a first copy, copies after changes, loading back, and taking it back under a reading client."""
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+
+import measure
+from cluster import free_port
+from measure import Series
+from rounds import DATABASE, MIB, load_back
+from tools import Backstay, Custom, Directory, Gzip, PgBackRest, Restic
+
+
+def first_copy(bench, database_bytes):
+    """A first copy of everything, and loading it back."""
+    gzip, custom = bench.tool(Gzip, "gzip"), bench.tool(Custom, "custom")
+    memory = f"/dev/shm/backstay-bench-{os.getpid()}"
+    directory = Directory(memory, bench.cluster, DATABASE)
+    restic, pgbackrest = bench.tool(Restic, "restic"), bench.tool(PgBackRest, "pgbackrest")
+    backstay = bench.tool(Backstay, "backstay")
+
+    def afresh(tool):
+        tool.forget()
+        return tool.copy()
+
+    try:
+        tools = [gzip, custom, directory, restic, pgbackrest, backstay]
+        taken = bench.in_turn(tools, afresh)
+        stored = {tool.name: tool.stored() for tool in tools}
+    finally:
+        shutil.rmtree(memory, ignore_errors=True)
+
+    bench.say("loading back")
+    loaded = bench.in_turn([gzip, custom, restic, backstay], lambda tool: load_back(bench, tool))
+    results = {"first copy": taken, "stored": stored, "load back": loaded}
+    results.update(repeated_copies(bench, [restic, pgbackrest, backstay]))
+    results["cluster put back over a changed one"] = pgbackrest_delta(bench, pgbackrest)
+    pgbackrest.rest()
+    results["outage"] = outage(bench, backstay)
+    results["database bytes"] = database_bytes
+    return results
+
+
+def repeated_copies(bench, tools):
+    """Another copy after nothing, a hundredth in one place, and a hundredth here and there changed."""
+    results = {}
+    changes = [
+        ("repeat, nothing changed", lambda: None),
+        ("repeat, 1 % in one place", lambda: bench.cluster.change_one_place(DATABASE)),
+        ("repeat, 1 % scattered", lambda: bench.cluster.change_scattered(DATABASE)),
+    ]
+    for case, change in changes:
+        bench.say(case)
+        change()
+        bench.cluster.sql("checkpoint")
+        took, added = {}, {}
+        for tool in tools:
+            before = tool.stored()
+            took[tool.name] = Series([tool.copy()])
+            added[tool.name] = tool.stored() - before
+            bench.say(f"  {tool.name}: {took[tool.name].seconds:.2f} s, {added[tool.name] / MIB:.1f} MiB more")
+        results[case] = took
+        results[f"{case}: stored"] = added
+    return results
+
+
+def pgbackrest_delta(bench, tool):
+    """A copy of the cluster as it is now, changed, stopped, put back, and started until it answers."""
+    cluster = bench.cluster
+    data = f"{cluster.folder}/other"
+    cluster.as_server(f"{cluster.bin}/pg_basebackup -h 127.0.0.1 -p {cluster.port} -U bench -c fast -D {data}")
+    run = tool.load_over(data)
+    began = time.monotonic()
+    cluster.start(data, free_port())
+    seconds = time.monotonic() - began
+    cluster.stop(data)
+    shutil.rmtree(data)
+    bench.say(f"  {tool.name}: {run.seconds:.2f} s, and {seconds:.2f} s until it answers")
+    return {tool.name: Series([measure.Run(run.seconds + seconds, run.processor, run.memory)])}
+
+
+def outage(bench, backstay):
+    """A client asks all the time while the database is taken back: the longest time between two good answers."""
+    bench.say("outage")
+    longest = []
+    for _ in range(bench.rounds):
+        bench.cluster.sql("update documents set note = 'bad release' where id % 50 = 0", DATABASE)
+        reader = Reader(bench.cluster, DATABASE)
+        backstay("restore", "latest", "--yes", "-q")
+        longest.append(reader.stop())
+        bench.say(f"  without an answer for {longest[-1] * 1000:.0f} ms")
+        backstay("settle", "--discard", "--yes", "-q")
+    return longest
+
+
+class Reader:
+    """One connection after another, each asks once."""
+
+    def __init__(self, cluster, database):
+        self.ask = [f"{cluster.bin}/psql", "-XAtq", cluster.url(database), "-c", "select count(*) from documents where id = 7"]
+        self.good, self.ended = [], threading.Event()
+        self.thread = threading.Thread(target=self.read)
+        self.thread.start()
+
+    def read(self):
+        while not self.ended.is_set():
+            if subprocess.run(self.ask, capture_output=True).stdout.strip() == b"1":
+                self.good.append(time.monotonic())
+
+    def stop(self):
+        count = len(self.good)
+        deadline = time.monotonic() + 60
+        while len(self.good) < count + 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.ended.set()
+        self.thread.join()
+        return max(later - earlier for earlier, later in zip(self.good, self.good[1:]))
+
+
+def large(bench, database_bytes):
+    """A database that is far larger than what a process may hold: once, for the memory and the pace."""
+    gzip, backstay = bench.tool(Gzip, "large-gzip"), bench.tool(Backstay, "large-backstay")
+    taken = {}
+    for tool in (backstay, gzip):
+        taken[tool.name] = Series([tool.copy()])
+        bench.say(f"  {tool.name}: {taken[tool.name].seconds:.1f} s, {taken[tool.name].memory / MIB:.0f} MiB")
+    proof = Series([backstay.prove()])
+    bench.say(f"  proof: {proof.seconds:.1f} s, {proof.memory / MIB:.0f} MiB")
+    return {"first copy": taken, "load back": {backstay.name: proof}, "database bytes": database_bytes}

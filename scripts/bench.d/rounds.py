@@ -1,0 +1,39 @@
+"""How measurements are repeated: every tool once a round."""
+
+from measure import Series
+from tools import Backstay
+
+DATABASE = "bench"
+MIB = 1 << 20
+
+
+class Bench:
+    def __init__(self, work, cluster, programs, rounds, say):
+        self.work, self.cluster, self.programs = work, cluster, programs
+        self.rounds, self.say = rounds, say
+
+    def tool(self, kind, name, database=DATABASE, **more):
+        if kind is Backstay:
+            more["program"] = f"{self.programs}/backstay"
+        return kind(f"{self.work}/{name}", self.cluster, database, **more)
+
+    def in_turn(self, tools, act):
+        """Every tool once a round, each round beginning with another one, so that a drift of the machine hits all."""
+        series = {tool.name: Series() for tool in tools}
+        for round in range(self.rounds):
+            shift = round % len(tools)
+            for tool in tools[shift:] + tools[:shift]:
+                run = act(tool)
+                series[tool.name].runs.append(run)
+                self.say(f"  {tool.name}: {run.seconds:.2f} s, {run.memory / MIB:.0f} MiB")
+        return series
+
+
+def load_back(bench, tool):
+    """Into an empty database; Backstay's also compares everything and drops the copy again."""
+    if isinstance(tool, Backstay):
+        return tool.prove()
+    bench.cluster.renew("loaded")
+    run = tool.load("loaded")
+    bench.cluster.sql("drop database loaded with (force)")
+    return run
