@@ -150,7 +150,8 @@ impl<W: Write + Send + 'static> ExportWriter<W> {
                 }
                 ExportPiece::File(file) => {
                     let (file, sender) = (Arc::clone(file), sender.clone());
-                    let read = compute(move || read_file(&file, &sender)).await?;
+                    let reading = tokio::task::spawn_blocking(move || read_file(&file, &sender)).await;
+                    let read = reading.map_err(|_| Error::Stopped { action: "reading a spooled file" })?;
                     read.map_err(|source| Error::Output { subject: "a spooled file".to_owned(), source })?;
                 }
             }

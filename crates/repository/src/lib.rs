@@ -85,6 +85,8 @@ mod lease_tests;
 #[cfg(test)]
 mod listing_tests;
 #[cfg(test)]
+mod memory_tests;
+#[cfg(test)]
 mod opening_tests;
 #[cfg(test)]
 mod prune_tests;
