@@ -13,6 +13,10 @@ pub use error::S3Error;
 pub use store::{Encryption, Place, S3Store};
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod scripted_tests;
 #[cfg(test)]
 mod server_tests;
+#[cfg(test)]
+mod trial;

@@ -12,7 +12,7 @@ use backstay_model::{
     Clock, Environment, Manifest, Origin, PartKind, PartRecord, Purpose, Root, RunId, Silent, SnapshotId,
 };
 use backstay_repository::{
-    Error, LeasePurpose, LeaseTerms, Options, Policy, Pruned, Repository, Secret, Store, StreamWriter,
+    Error, Lease, LeasePurpose, LeaseTerms, Options, Policy, Pruned, Repository, Secret, Store, StreamWriter,
 };
 use backstay_testkit::{ManualClock, Proxy, S3Server};
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use crate::retry::Patience;
 use crate::{Place, S3Store, server_tests};
 
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
-const BASE: &str = "base";
+pub(crate) const BASE: &str = "base";
 
 /// A repository on a server in this process, behind a proxy.
 pub(crate) struct Ground {
@@ -84,7 +84,18 @@ impl Ground {
         streams: &[(String, Vec<u8>)],
     ) -> Result<Manifest, Error> {
         let lease = repository.lease(LeasePurpose::Write, &self.run(), Duration::ZERO, &Silent).await?;
-        let writer = repository.begin(&lease, &environment()).await?;
+        let committed = self.snapshot_under(&lease, repository, streams).await;
+        lease.release().await;
+        committed
+    }
+
+    pub(crate) async fn snapshot_under(
+        &self,
+        lease: &Lease,
+        repository: &Repository,
+        streams: &[(String, Vec<u8>)],
+    ) -> Result<Manifest, Error> {
+        let writer = repository.begin(lease, &environment()).await?;
         let writing = streams
             .iter()
             .map(async |(name, bytes)| Ok::<_, Error>((name.clone(), write(writer.stream(), bytes).await?)));
@@ -99,9 +110,11 @@ impl Ground {
             summary: "tables".to_owned(),
         };
         let manifest = manifest(writer.id(), part);
-        let committed = writer.commit(manifest).await;
-        lease.release().await;
-        committed
+        writer.commit(manifest).await
+    }
+
+    pub(crate) async fn lease(&self, repository: &Repository) -> Lease {
+        repository.lease(LeasePurpose::Write, &self.run(), Duration::ZERO, &Silent).await.unwrap()
     }
 
     pub(crate) async fn prune(&self, repository: &Repository) -> Result<Pruned, Error> {

@@ -41,6 +41,8 @@ struct State {
     gone_from: Option<u64>,
     at_once: u64,
     most_at_once: u64,
+    /// So many have to be under way at the same time before any write below this path goes on.
+    gathered: Option<(u64, &'static str)>,
     lines: Vec<String>,
 }
 
@@ -83,6 +85,11 @@ impl Proxy {
     pub fn behave(&self) {
         let mut state = self.state();
         *state = State { latency: state.latency, ..State::default() };
+    }
+
+    /// Holds back what is written below `path` until so many requests are under way at the same time.
+    pub fn gather(&self, at_once: u64, path: &'static str) {
+        self.state().gathered = Some((at_once, path));
     }
 
     /// Requests since the count began.
@@ -136,6 +143,9 @@ async fn forward(mut client: TcpStream, upstream: &str, state: &Mutex<State>) ->
     };
     let _under_way = UnderWay(state);
     tokio::time::sleep(latency).await;
+    while must_wait(&request, state) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
     match meddling {
         Some(Meddling::Cuts) => return Ok(()),
         Some(Meddling::Answers(status)) => {
@@ -160,6 +170,15 @@ async fn forward(mut client: TcpStream, upstream: &str, state: &Mutex<State>) ->
             client.shutdown().await
         }
     }
+}
+
+fn must_wait(request: &[u8], state: &Mutex<State>) -> bool {
+    let state = locked(state);
+    state.gathered.is_some_and(|(at_once, path)| {
+        let line = String::from_utf8_lossy(request);
+        state.most_at_once < at_once
+            && line.lines().next().is_some_and(|line| line.starts_with("PUT") && line.contains(path))
+    })
 }
 
 struct UnderWay<'a>(&'a Mutex<State>);
