@@ -6,6 +6,7 @@ use backstay_config::DatabaseSource;
 use backstay_model::PartName;
 use backstay_postgres::{Database, LocalTools, Options, ServerPart, Settings, Tools};
 
+use super::service_tools::ServiceTools;
 use super::{Containers, Project};
 use zeroize::Zeroizing;
 
@@ -121,13 +122,13 @@ pub async fn parts(project: &Project, containers: &Containers, scratch: Scratch)
         }
         _ => None,
     };
-    let tools = tools();
     let single = servers.len() == 1;
     let mut parts = Vec::new();
-    for databases in servers.into_values() {
+    for (server, databases) in servers {
+        let tools = tools_for(project, containers, server, &databases);
         let name = if single { "database".to_owned() } else { format!("database-{}", databases[0].label) };
         let options = Options { scratch: scratch.clone(), ..Options::default() };
-        parts.push(ServerPart::new(part_name(&name)?, databases, Arc::clone(&tools), options));
+        parts.push(ServerPart::new(part_name(&name)?, databases, tools, options));
     }
     Ok(parts)
 }
@@ -135,6 +136,23 @@ pub async fn parts(project: &Project, containers: &Containers, scratch: Scratch)
 /// The programs of PostgreSQL on this host.
 pub fn tools() -> Arc<dyn Tools> {
     Arc::new(LocalTools::new(tool_folders()))
+}
+
+/// For a server in a container that this host reaches, the programs in there count as well.
+fn tools_for(project: &Project, containers: &Containers, server: String, databases: &[Database]) -> Arc<dyn Tools> {
+    let local = LocalTools::new(tool_folders());
+    let service = databases.iter().find_map(|database| {
+        match &project.settings.databases.iter().find(|(name, _)| name.as_str() == database.label)?.1.source {
+            DatabaseSource::Service { service, .. } => Some(service.clone()),
+            DatabaseSource::Url(_) => None,
+        }
+    });
+    match (service, containers) {
+        (Some(service), Containers::Reached(compose)) => {
+            Arc::new(ServiceTools { local, compose: compose.clone(), service, server })
+        }
+        _ => Arc::new(local),
+    }
 }
 
 pub fn part_name(name: &str) -> Result<PartName, Failure> {
