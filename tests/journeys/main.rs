@@ -17,6 +17,7 @@ mod killed_at_random;
 mod migrate;
 mod prune;
 mod restore;
+mod stack_database;
 mod tidy;
 mod under_load;
 mod wire;

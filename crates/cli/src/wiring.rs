@@ -11,6 +11,7 @@ mod probed;
 mod probes;
 mod project;
 mod release;
+mod service_database;
 mod service_tools;
 mod store;
 

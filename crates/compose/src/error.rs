@@ -80,6 +80,16 @@ pub enum Error {
     NotReady { services: Vec<String>, failures: Vec<String> },
     #[error("no container of service `{0}` runs")]
     NoContainer(String),
+    #[error(
+        "the container of {service} has no address that answers here, and no bash within it reaches its port {port}"
+    )]
+    NoWayIn { service: String, port: u16 },
+    #[error("cannot listen on the socket {}", path.display())]
+    Relay {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("`{command}` in the container of {service} {ended}")]
     Exec { service: String, command: String, ended: String },
     #[error("what was written down by an earlier phase is not readable")]

@@ -13,6 +13,9 @@ use crate::{Engine, Error, Project};
 
 const SAID_BYTES_MAX: usize = 8 * 1024;
 
+/// The standard input of a command.
+pub(crate) type Input = Pin<Box<dyn AsyncWrite + Send>>;
+
 /// A command for a service's running container. Secrets go into `environment`, never into `command`.
 #[derive(Clone, Default)]
 pub struct Exec {
@@ -30,7 +33,7 @@ pub struct Execution {
     service: String,
     command: String,
     output: Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>,
-    input: Option<Pin<Box<dyn AsyncWrite + Send>>>,
+    input: Option<Input>,
     said: VecDeque<u8>,
 }
 
@@ -88,6 +91,12 @@ impl Execution {
         let Some(input) = &mut self.input else { return Ok(()) };
         let written = input.write_all(bytes).await;
         written.map_err(|source| failed("write to", &self.command)(source.into()))
+    }
+
+    /// Its standard input apart from the rest, so that one can be written while the other is read.
+    pub(crate) fn split(mut self) -> (Self, Option<Input>) {
+        let input = self.input.take();
+        (self, input)
     }
 
     /// Closes its standard input.

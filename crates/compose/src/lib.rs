@@ -24,6 +24,7 @@ mod model;
 mod pins;
 mod postgres_services;
 mod project;
+mod relay;
 mod settling;
 mod sources;
 mod watch;

@@ -11,6 +11,8 @@ pub fn advice(error: &Error) -> Advice {
         Error::ComposeTooOld { .. } => environment.hint("version 1 has ended; install the Compose plugin"),
         Error::NoFiles { .. } => environment.hint("mend `files` under [compose] in backstay.toml"),
         Error::Address { .. } | Error::Settings { .. } | Error::NoContext(_) => environment.hint("mend DOCKER_HOST or DOCKER_CONTEXT"),
+        Error::NoContainer(_) => environment.hint("start it with `docker compose up -d`, or name the database by its url in backstay.toml"),
+        Error::NoWayIn { .. } => environment.hint("publish the port on 127.0.0.1 in the Compose file, and name the database by its url in backstay.toml"),
         Error::Interrupted => Advice::exit(Exit::Interrupted),
         _ => Advice::default(),
     }

@@ -6,9 +6,9 @@ use backstay_config::DatabaseSource;
 use backstay_model::PartName;
 use backstay_postgres::{Database, LocalTools, Options, ServerPart, Settings, Tools};
 
+use super::service_database::{Given, Ways};
 use super::service_tools::ServiceTools;
 use super::{Containers, Project};
-use zeroize::Zeroizing;
 
 use crate::exit::Exit;
 use crate::report::Failure;
@@ -34,6 +34,7 @@ pub async fn settings_through(
     containers: &Containers,
 ) -> Result<BTreeMap<String, Settings>, Failure> {
     let libpq = libpq();
+    let mut ways = Ways::default();
     let mut found = BTreeMap::new();
     for (name, database) in &project.settings.databases {
         let text = match &database.source {
@@ -48,51 +49,12 @@ pub async fn settings_through(
                     None => None,
                 };
                 let given = Given { dbname: dbname.clone(), user: user.clone(), password };
-                through_service(containers, service, given).await?
+                ways.keywords(containers, service, given).await?
             }
         };
         found.insert(name.to_string(), Settings::parse(&text, &libpq)?);
     }
     Ok(found)
-}
-
-/// What the settings say of a database in a service; the service's own environment says the rest.
-struct Given {
-    dbname: Option<String>,
-    user: Option<String>,
-    password: Option<Zeroizing<String>>,
-}
-
-/// Keywords for a database in a service: by the container's own address, so that no port has to be published.
-async fn through_service(containers: &Containers, service: &str, given: Given) -> Result<Zeroizing<String>, Failure> {
-    let compose = match containers {
-        Containers::Reached(compose) => compose,
-        Containers::OutOfReach(failure) => return Err(failure.clone()),
-        Containers::NotConfigured => {
-            return Err(Failure::new(
-                Exit::Environment,
-                format!("the database is the service `{service}`, and no [compose] is configured"),
-            ));
-        }
-    };
-    let address = compose.address(service).await?;
-    let environment = compose.environment(service).await?;
-    let said = |name: &str| environment.get(name).filter(|value| !value.is_empty()).cloned();
-    let user = given.user.or_else(|| said("POSTGRES_USER")).unwrap_or_else(|| "postgres".to_owned());
-    let dbname = given.dbname.or_else(|| said("POSTGRES_DB")).unwrap_or_else(|| user.clone());
-    let password = given.password.or_else(|| said("POSTGRES_PASSWORD").map(Zeroizing::new));
-    let mut text =
-        Zeroizing::new(format!("host={address} port=5432 user={} dbname={}", quoted(&user), quoted(&dbname)));
-    if let Some(password) = password {
-        text.push_str(" password=");
-        text.push_str(&Zeroizing::new(quoted(&password)));
-    }
-    Ok(text)
-}
-
-/// A value as libpq's list of keywords wants it.
-fn quoted(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// Whether staged copies may lie on another server. What is to go live must lie beside what is live.
@@ -149,7 +111,7 @@ fn tools_for(project: &Project, containers: &Containers, server: String, databas
     });
     match (service, containers) {
         (Some(service), Containers::Reached(compose)) => {
-            Arc::new(ServiceTools { local, compose: compose.clone(), service, server })
+            Arc::new(ServiceTools::new(local, compose.clone(), service, server))
         }
         _ => Arc::new(local),
     }

@@ -1,4 +1,6 @@
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use backstay_compose::{Exec, Execution, Project as Compose};
@@ -18,46 +20,71 @@ const WITH_LIST: &str = r#"umask 077; set -C; a=$1; shift; trap 'rm -f "$a" "$a.
     while IFS= read -r l && [ -n "$l" ]; do printf '%s\n' "$l"; done >"$a.list"
     cat >"$a" && "$@" --use-list="$a.list" "$a""#;
 
-/// Client programs for a server in a service: those of this host where they are new enough, else the
-/// server's own, in its container.
+/// Client programs for a server in a service: those of this host where they are of the server's own major,
+/// else the server's, in its container, else newer ones of this host.
 pub struct ServiceTools {
-    pub local: LocalTools,
-    pub compose: Compose,
-    pub service: String,
+    local: LocalTools,
+    compose: Compose,
+    service: String,
     /// The address by which this host reaches the server.
-    pub server: String,
+    server: String,
+    /// What the container's programs said of their versions, by name: they are asked once.
+    known: Mutex<BTreeMap<&'static str, Option<String>>>,
 }
 
 #[async_trait]
 impl Tools for ServiceTools {
     async fn version(&self, tool: Tool, major: u32) -> Result<String, Error> {
-        match self.local.version(tool, major).await {
-            Err(missing @ Error::NoTool { .. }) => self.version_inside(tool, major).await?.ok_or(missing),
-            found => found,
+        match self.inside(tool, major).await? {
+            Some(version) => Ok(version),
+            None => self.local.version(tool, major).await,
         }
     }
 
     async fn run(&self, call: ToolCall<'_>) -> Result<ToolOutcome, Error> {
-        match self.local.version(call.tool, call.major).await {
-            // Another server, for scratch copies say, is not to be reached from in there.
-            Err(missing @ Error::NoTool { .. })
-                if call.settings.is_none_or(|settings| settings.server() == self.server) =>
-            {
-                let version = self.version_inside(call.tool, call.major).await?.ok_or(missing)?;
-                self.run_inside(call, version).await
-            }
-            _ => self.local.run(call).await,
+        // Another server, for scratch copies say, is not to be reached from in there.
+        let reached = call.settings.is_none_or(|settings| settings.server() == self.server);
+        let inside = if reached { self.inside(call.tool, call.major).await? } else { None };
+        match inside {
+            Some(version) => self.run_inside(call, version).await,
+            None => self.local.run(call).await,
         }
     }
 }
 
 impl ServiceTools {
-    /// Nothing where the container has no such program, or an older one.
-    async fn version_inside(&self, tool: Tool, major: u32) -> Result<Option<String>, Error> {
+    pub fn new(local: LocalTools, compose: Compose, service: String, server: String) -> Self {
+        Self { local, compose, service, server, known: Mutex::default() }
+    }
+
+    /// The version of the container's program, where it is the one to be used.
+    async fn inside(&self, tool: Tool, major: u32) -> Result<Option<String>, Error> {
+        let local = self.local.version(tool, major).await;
+        if local.is_ok_and(|local| major_of(&local) == Some(major)) {
+            return Ok(None);
+        }
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(tool.program()).cloned();
+        let version = match known {
+            Some(version) => version,
+            None => {
+                let version = self.version_inside(tool).await?;
+                self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(tool.program(), version.clone());
+                version
+            }
+        };
+        Ok(version.filter(|version| major_of(version).is_some_and(|found| found >= major)))
+    }
+
+    /// Nothing where the container has no such program.
+    async fn version_inside(&self, tool: Tool) -> Result<Option<String>, Error> {
         let command = vec![tool.program().to_owned(), "--version".to_owned()];
         let failed = |error| failed(tool, error);
-        let mut execution =
-            self.compose.exec(&self.service, &Exec { command, ..Exec::default() }).await.map_err(failed)?;
+        let exec = Exec { command, ..Exec::default() };
+        let mut execution = match self.compose.exec(&self.service, &exec).await {
+            Ok(execution) => execution,
+            // There is no such program in there, or nothing runs.
+            Err(_) => return Ok(None),
+        };
         let mut text = Vec::new();
         while let Some(piece) = execution.next().await.map_err(failed)? {
             text.extend_from_slice(&piece);
@@ -66,16 +93,14 @@ impl ServiceTools {
             return Ok(None);
         }
         // `pg_dump (PostgreSQL) 15.18 (Debian 15.18-1)`
-        let version = String::from_utf8_lossy(&text).split_whitespace().nth(2).unwrap_or_default().to_owned();
-        let digits = version.split(|character: char| !character.is_ascii_digit()).next();
-        let enough = digits.and_then(|digits| digits.parse::<u32>().ok()).is_some_and(|found| found >= major);
-        Ok(enough.then_some(version))
+        Ok(String::from_utf8_lossy(&text).split_whitespace().nth(2).map(str::to_owned))
     }
 
     async fn run_inside(&self, call: ToolCall<'_>, version: String) -> Result<ToolOutcome, Error> {
         let tool = call.tool;
         let mut environment =
             vec![("LC_ALL".to_owned(), "C".to_owned()), ("PGOPTIONS".to_owned(), call.options.clone())];
+        environment.push(("PGAPPNAME".to_owned(), format!("backstay {}", tool.program())));
         let settings = call.settings.map(|settings| settings.with_host(Host::Name(INSIDE.0.to_owned()), INSIDE.1));
         for (name, value) in settings.iter().flat_map(backstay_postgres::Settings::child_environment) {
             environment.push((name.to_owned(), value.to_string()));
@@ -99,6 +124,10 @@ impl ServiceTools {
         let said = if said.is_empty() { format!("exit code {code}") } else { said.join("; ") };
         Err(Error::ToolFailed { program: tool.program(), database, said })
     }
+}
+
+fn major_of(version: &str) -> Option<u32> {
+    version.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
 }
 
 fn command(call: &ToolCall<'_>) -> Vec<String> {
