@@ -158,6 +158,7 @@ impl Settings {
         let (user, database) = (escape(&self.user), escape(&self.database));
         Zeroizing::new(match &self.host {
             Host::Name(host) => {
+                let host = if host.contains(':') { format!("[{host}]") } else { escape(host) };
                 format!("postgres://{user}{password}@{host}:{}/{database}?sslmode={}", self.port, self.ssl_mode)
             }
             Host::Socket(folder) => {
@@ -227,8 +228,9 @@ impl Settings {
             .ssl_mode(mode)
             .statement_cache_capacity(32);
         let options = match &self.ssl_root_cert {
-            Some(path) => options.ssl_root_cert(path),
-            None => options,
+            // libpq's word for the authorities that everybody trusts, which are the ones taken without a file.
+            Some(path) if path.as_os_str() != "system" => options.ssl_root_cert(path),
+            _ => options,
         };
         let options = match &self.ssl_cert {
             Some(path) => options.ssl_client_cert(path),

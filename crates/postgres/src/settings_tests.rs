@@ -33,6 +33,31 @@ fn a_url_says_everything_and_frameworks_may_add_to_it() {
 }
 
 #[test]
+fn passwords_of_any_characters_come_through_a_url_and_back() {
+    let none = surroundings(&[], None);
+    let odd = "p@s:s/%41 #w?&='\"\\$[]+é\u{1F511}";
+    let mut parsed = Settings::parse("postgres://u@h:1/d", &none).unwrap();
+    parsed.password = Some(Zeroizing::new(odd.to_owned()));
+    (parsed.user, parsed.database) = ("u@:/?#%".to_owned(), "d@:/?#%&=".to_owned());
+    for host in [Host::Name("h".to_owned()), Host::Name("::1".to_owned()), Host::Socket("/var/a b#c".into())] {
+        let parsed = parsed.with_host(host, 5433);
+        let again = Settings::parse(&parsed.to_url(), &none).unwrap();
+        assert_eq!((again.host(), again.port()), (parsed.host(), 5433));
+        assert_eq!((again.user(), again.database()), (parsed.user(), parsed.database()));
+        assert_eq!(password(&again), Some(odd));
+    }
+    // What nobody escaped is read as libpq would.
+    for raw in ["p#w", "p?w", "p@w", "p:w", "p?a=b#c"] {
+        for more in ["", "/d", "/d?sslmode=require#x@y", "?dbname=d"] {
+            let read = Settings::parse(&format!("postgres://u:{raw}@h:1{more}"), &none).unwrap();
+            assert_eq!((read.server(), password(&read)), ("h:1".to_owned(), Some(raw)), "{raw} {more}");
+        }
+    }
+    let error = Settings::parse("postgres://u:12/34@h/d", &none).unwrap_err();
+    assert!(error.to_string().contains("%2F") && !error.to_string().contains("34"), "{error}");
+}
+
+#[test]
 fn sockets_brackets_and_keywords_are_understood() {
     let none = surroundings(&[], None);
     for text in ["postgres://u@%2Fvar%2Frun/d", "postgres:///d?host=/var/run&user=u", "host=/var/run user=u dbname=d"] {

@@ -11,10 +11,13 @@ pub(super) fn parse(text: &str) -> Result<Keywords, Error> {
     if !matches!(base, "postgres" | "postgresql") {
         return Err(bad("url", format!("begins with `{scheme}`, not with postgres://")));
     }
+    let (login, rest) = split_login(rest);
     let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-    let (login, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (address, database) = rest.split_once('/').unwrap_or((rest, ""));
+    if database.rsplit_once('@').is_some_and(|(_, after)| after.contains('/')) {
+        return Err(bad("url", "has a `/` before the `@`: within a password it is written %2F"));
+    }
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
     let (host, port) = split_address(address)?;
 
@@ -37,6 +40,17 @@ pub(super) fn parse(text: &str) -> Result<Keywords, Error> {
         found.insert(decoded(key)?.to_string(), decoded(value)?);
     }
     Ok(found)
+}
+
+/// As libpq does, a `?` or `#` before the first `@` belongs to a password that nobody escaped; and so does
+/// every `@` but the last.
+fn split_login(text: &str) -> (&str, &str) {
+    let before_database = text.split('/').next().unwrap_or(text);
+    let Some(first) = before_database.find('@') else { return ("", text) };
+    let ends = before_database.get(first..).and_then(|after| after.find(['?', '#']));
+    let authority = before_database.get(..ends.map_or(before_database.len(), |at| first + at)).unwrap_or_default();
+    let at = authority.rfind('@').unwrap_or(first);
+    (text.get(..at).unwrap_or_default(), text.get(at + 1..).unwrap_or_default())
 }
 
 fn split_address(address: &str) -> Result<(&str, &str), Error> {
