@@ -56,7 +56,7 @@ pub(crate) async fn capture_sources(
     sources: Vec<Source>,
 ) -> Result<Captured, Error> {
     let work = async {
-        let mut facts = ServerFacts { fingerprints: fingerprint::ALGORITHM.to_owned(), ..ServerFacts::default() };
+        let mut facts = ServerFacts::default();
         let mut contents = Contents::new();
         for source in &sources {
             let one = OneDatabase { part, context, writer, source };

@@ -3,14 +3,14 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::Fingerprint;
+use crate::{Fingerprint, RowHash};
 
 /// The databases of one server at the moments they were captured.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ServerFacts {
-    /// How fingerprints were made, in words.
-    pub fingerprints: String,
+    /// How fingerprints were made.
+    pub fingerprints: RowHash,
     /// As `server_version_num`: 150018.
     pub server_version: u32,
     /// Which cluster it was, where that may be known: the same after a restart, another after `initdb`.

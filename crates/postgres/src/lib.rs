@@ -34,7 +34,7 @@ pub use facts::{
     DatabaseFacts, ExtensionFacts, Extent, LargeObjectFacts, MatviewFacts, MigrationHead, Moment, ObjectFacts,
     RangeFacts, RoleFacts, RowsOf, SequenceFacts, ServerFacts, SettingFacts, TableCounters, TableFacts, WriteCounters,
 };
-pub use fingerprint::{Fingerprint, RowSum};
+pub use fingerprint::{Fingerprint, RowHash, RowSum};
 pub use history::heads as migration_heads;
 pub use loss::{RescueReport, RescuedTable};
 pub use names::{identifier, literal, qualified};

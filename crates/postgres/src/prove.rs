@@ -70,9 +70,10 @@ impl Reproof<'_> {
 
     async fn compare(&self) -> Result<Vec<String>, Error> {
         let settings = self.part.server()?.with_database(&self.trio.staged);
-        let mut findings = rows::compare(self.part, self.context, self.facts, &settings).await?;
+        let hash = self.server.fingerprints;
+        let mut findings = rows::compare(self.part, self.context, self.facts, hash, &settings).await?;
         let mut session = connect(&settings, "prove").await?;
-        findings.extend(state::compare(&mut session, self.facts).await?);
+        findings.extend(state::compare(&mut session, self.facts, hash).await?);
         let major = session.major();
         let asked = self.part.database(&self.trio.label).map(|database| database.assertions.as_slice());
         findings.extend(assertions::findings(&mut session, asked.unwrap_or_default()).await?);

@@ -1,7 +1,7 @@
 use backstay_repository::SnapshotWriter;
 
 use super::copy::{Sink, copy_out};
-use crate::{Error, LargeObjectFacts, RowSum, Session};
+use crate::{Error, LargeObjectFacts, RowHash, RowSum, Session};
 
 /// Bytes of a large object in one line.
 const PIECE_BYTES: u64 = 256 << 10;
@@ -20,9 +20,10 @@ pub(crate) struct Sinks {
 pub(crate) async fn read(
     session: &mut Session,
     sinks: &mut Sinks,
+    hash: RowHash,
     moved: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<LargeObjectFacts, Error> {
-    let (mut list, mut contents) = (RowSum::default(), RowSum::default());
+    let (mut list, mut contents) = (RowSum::by(hash), RowSum::by(hash));
     let mut facts = LargeObjectFacts::default();
     let mut after: i64 = -1;
     loop {
@@ -93,7 +94,7 @@ pub(super) async fn capture(
 ) -> Result<(LargeObjectFacts, Vec<(String, backstay_model::Root)>), Error> {
     let subject = format!("the large objects of {}", session.database);
     let mut sinks = Sinks { list: Sink::stream(writer, &subject), contents: Sink::stream(writer, &subject) };
-    let mut facts = read(session, &mut sinks, moved).await?;
+    let mut facts = read(session, &mut sinks, RowHash::default(), moved).await?;
     if facts.count == 0 {
         return Ok((facts, Vec::new()));
     }

@@ -11,12 +11,13 @@ use crate::capture::statements::{generated_columns, stored_rows};
 use crate::catalog::partitions::{self, Scattered};
 use crate::catalog::relations;
 use crate::session::connect;
-use crate::{DatabaseFacts, Error, Extent, Fingerprint, RowSum, ServerPart, Settings, TableFacts};
+use crate::{DatabaseFacts, Error, Extent, Fingerprint, RowHash, RowSum, ServerPart, Settings, TableFacts};
 
 /// What the workers share.
 struct Work {
     settings: Settings,
     encoding: String,
+    hash: RowHash,
     queue: Mutex<VecDeque<TableFacts>>,
     scattered: Scattered,
     trees: Mutex<BTreeMap<String, Sums>>,
@@ -39,6 +40,7 @@ pub(super) async fn compare(
     part: &ServerPart,
     context: &Context,
     facts: &DatabaseFacts,
+    hash: RowHash,
     settings: &Settings,
 ) -> Result<Vec<String>, Error> {
     let mut session = connect(settings, "prove").await?;
@@ -70,6 +72,7 @@ pub(super) async fn compare(
     let work = Work {
         settings: settings.clone(),
         encoding,
+        hash,
         queue: Mutex::new(tables.into()),
         scattered,
         trees: Mutex::default(),
@@ -139,10 +142,10 @@ async fn worker(work: Arc<Work>) -> Result<Vec<String>, Error> {
         let moved = |bytes| {
             work.context.hear(Event::TransferMoved { part: part.clone(), subject: subject.clone(), bytes });
         };
-        let mut stored = RowSum::default();
+        let mut stored = RowSum::by(work.hash);
         let sql = stored_rows(&table, Extent::default(), &work.encoding);
         copy_out(&mut session, &title, &sql, &mut Sink::Nowhere, &mut stored, &moved).await?;
-        let mut generated = RowSum::default();
+        let mut generated = RowSum::by(work.hash);
         if table.generated_fingerprint.is_some() {
             let sql = generated_columns(&table, Extent::default(), &work.encoding);
             copy_out(&mut session, &title, &sql, &mut Sink::Nowhere, &mut generated, &|_| {}).await?;

@@ -1,7 +1,7 @@
 use crate::capture::copy::Sink;
 use crate::capture::large_objects::{Sinks, read};
 use crate::catalog::sequences;
-use crate::{DatabaseFacts, Error, Session};
+use crate::{DatabaseFacts, Error, RowHash, Session};
 
 /// Indexes that are there and do not hold. One of a partitioned table is not valid until every partition
 /// has its own, which may be meant so.
@@ -16,9 +16,9 @@ const VIEWS: &str = "
      where c.relkind = 'm'";
 
 /// Compares what is neither rows nor schema: sequences, large objects, views, extensions, validity.
-pub(super) async fn compare(session: &mut Session, facts: &DatabaseFacts) -> Result<Vec<String>, Error> {
+pub(super) async fn compare(session: &mut Session, facts: &DatabaseFacts, hash: RowHash) -> Result<Vec<String>, Error> {
     let mut findings = sequence_findings(session, facts).await?;
-    findings.extend(large_object_findings(session, facts).await?);
+    findings.extend(large_object_findings(session, facts, hash).await?);
     let views: Vec<(String, String, bool)> = session.rows("list the materialized views", VIEWS).await?;
     for view in facts.matviews.iter().filter(|view| view.populated) {
         if !views.iter().any(|(schema, name, full)| *full && *schema == view.schema && *name == view.name) {
@@ -84,10 +84,14 @@ async fn sequence_findings(session: &mut Session, facts: &DatabaseFacts) -> Resu
     Ok(findings)
 }
 
-async fn large_object_findings(session: &mut Session, facts: &DatabaseFacts) -> Result<Vec<String>, Error> {
+async fn large_object_findings(
+    session: &mut Session,
+    facts: &DatabaseFacts,
+    hash: RowHash,
+) -> Result<Vec<String>, Error> {
     session.execute("begin", "begin isolation level repeatable read, read only").await?;
     let mut sinks = Sinks { list: Sink::Nowhere, contents: Sink::Nowhere };
-    let here = read(session, &mut sinks, &|_| {}).await?;
+    let here = read(session, &mut sinks, hash, &|_| {}).await?;
     session.execute("end", "rollback").await?;
     let recorded = &facts.large_objects;
     let mut findings = Vec::new();
