@@ -99,10 +99,18 @@ impl Standing {
     }
 
     pub(crate) fn stands(&self) -> bool {
+        self.was_renewed_within(self.inner.repository.terms().expiry)
+    }
+
+    /// Whether it will stand for a while: for what cannot be taken back once it is sent.
+    pub(crate) fn stands_well(&self) -> bool {
+        self.was_renewed_within(self.inner.repository.terms().expiry / 2)
+    }
+
+    fn was_renewed_within(&self, limit: Duration) -> bool {
         let last = *self.inner.last_beat.lock().unwrap_or_else(PoisonError::into_inner);
         let silent = self.inner.repository.clock().elapsed().saturating_sub(last);
-        !self.inner.lost.load(Ordering::SeqCst)
-            && (!self.inner.written || silent < self.inner.repository.terms().expiry)
+        !self.inner.lost.load(Ordering::SeqCst) && (!self.inner.written || silent < limit)
     }
 
     /// Looks at the claim itself: somebody may have taken over while this process slept.

@@ -89,6 +89,8 @@ mod memory_tests;
 #[cfg(test)]
 mod opening_tests;
 #[cfg(test)]
+mod pause_tests;
+#[cfg(test)]
 mod prune_tests;
 #[cfg(test)]
 mod store_tests;

@@ -117,7 +117,7 @@ impl Repository {
             for place in batch {
                 hold.ensure().await?;
                 if !protected.contains_key(place) && !self.is_pinned(place).await? {
-                    self.remove_snapshot(&place.0, &place.1).await?;
+                    self.remove_snapshot(&place.0, &place.1, &hold).await?;
                     let step = format!("remove {}/{}", place.0, place.1);
                     listener.hear(Event::StepEnded { step, remark: None });
                     pruned.manifests.push(place.clone());
@@ -147,10 +147,11 @@ impl Repository {
     }
 
     /// The manifest first: from then on the snapshot does not exist.
-    async fn remove_snapshot(&self, environment: &Environment, id: &SnapshotId) -> Result<(), Error> {
+    async fn remove_snapshot(&self, environment: &Environment, id: &SnapshotId, hold: &Hold<'_>) -> Result<(), Error> {
         let mut keys = vec![names::manifest(environment, id)];
         keys.extend(self.keys_in(&format!("{}/{environment}/{id}", names::VERDICTS)).await?);
         for key in keys {
+            hold.must_stand_well()?;
             self.store().remove(&key).await.map_err(Error::store(key))?;
         }
         self.store().barrier().await.map_err(Error::store(names::MANIFESTS))
@@ -238,19 +239,9 @@ impl Repository {
                     // Whoever was let in may have committed what was unreached.
                     unreached = self.unreached(&BTreeSet::new()).await?;
                 }
-                hold.ensure().await?;
-                // A writer that wants one of them strikes it out, and need not be seen otherwise.
-                let Some(still) = self.condemned(&key).await? else { break };
-                let still: HashSet<_> = still.objects.into_iter().collect();
-                for id in batch.iter().filter(|id| still.contains(id) && unreached.contains(id)) {
-                    let object = names::object(id);
-                    let Some(bytes) = sizes.get(&object) else { continue };
-                    self.store().remove(&object).await.map_err(Error::store(&object))?;
-                    pruned.deleted += 1;
-                    pruned.deleted_bytes += bytes;
-                }
-                for id in batch {
-                    unreached.remove(id);
+                let batch: Vec<_> = batch.iter().filter(|id| unreached.remove(id)).copied().collect();
+                if !self.delete_batch(&key, &batch, &sizes, hold, pruned).await? {
+                    break;
                 }
             }
             self.store().remove(&key).await.map_err(Error::store(key))?;
@@ -262,6 +253,35 @@ impl Repository {
         self.store().barrier().await.map_err(Error::store(names::OBJECTS))?;
         Ok(unreached)
     }
+
+    /// Deletes what of a batch is still condemned. Returns whether its list is still there.
+    async fn delete_batch(
+        &self,
+        key: &str,
+        batch: &[ObjectId],
+        sizes: &BTreeMap<String, u64>,
+        hold: &mut Hold<'_>,
+        pruned: &mut Pruned,
+    ) -> Result<bool, Error> {
+        let mut wanted = HashSet::new();
+        for (number, id) in batch.iter().enumerate() {
+            // A writer that wants one of them strikes it out, and need not be seen otherwise.
+            if number == 0 || hold.is_stale() {
+                hold.ensure().await?;
+                let Some(condemned) = self.condemned(key).await? else { return Ok(false) };
+                wanted = condemned.objects.into_iter().collect::<HashSet<_>>();
+            }
+            let object = names::object(id);
+            if let (true, Some(bytes)) = (wanted.contains(id), sizes.get(&object)) {
+                // Whoever slept since looking has lost the lease, perhaps to a writer that struck it out.
+                hold.must_stand_well()?;
+                self.store().remove(&object).await.map_err(Error::store(&object))?;
+                pruned.deleted += 1;
+                pruned.deleted_bytes += bytes;
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// The lease of a prune, which makes way for others and is taken again.
@@ -272,6 +292,8 @@ struct Hold<'a> {
     listener: &'a dyn Listener,
     lease: Lease,
     sightings: Sightings,
+    /// When the lease was last looked at.
+    ensured: Duration,
 }
 
 impl<'a> Hold<'a> {
@@ -282,11 +304,24 @@ impl<'a> Hold<'a> {
         listener: &'a dyn Listener,
     ) -> Result<Self, Error> {
         let lease = repository.lease(LeasePurpose::Prune, run, wait, listener).await?;
-        Ok(Self { repository, run, wait, listener, lease, sightings: Sightings::new() })
+        let ensured = repository.clock().elapsed();
+        Ok(Self { repository, run, wait, listener, lease, sightings: Sightings::new(), ensured })
     }
 
-    async fn ensure(&self) -> Result<(), Error> {
-        self.lease.standing().ensure().await
+    async fn ensure(&mut self) -> Result<(), Error> {
+        let now = self.repository.clock().elapsed();
+        self.lease.standing().ensure().await?;
+        self.ensured = now;
+        Ok(())
+    }
+
+    /// Whether it is time to look again at what others may have changed.
+    fn is_stale(&self) -> bool {
+        self.repository.clock().elapsed().saturating_sub(self.ensured) >= self.repository.terms().beat
+    }
+
+    fn must_stand_well(&self) -> Result<(), Error> {
+        if self.lease.standing().stands_well() { Ok(()) } else { Err(Error::LeaseLost) }
     }
 
     /// Lets others in where some want in, or are in although they should not be. Returns whether it did.

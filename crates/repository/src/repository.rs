@@ -170,8 +170,9 @@ impl Repository {
         }
         let began = Began { at: self.clock().now(), elapsed: self.clock().elapsed() };
         let id = self.reserve(&lease.standing(), environment).await?;
+        let doomed = self.doomed().await?;
         let present = self.present(environment).await?;
-        let session = Session::new(self, environment, id, lease.standing(), present, began);
+        let session = Session::new(self, environment, id, lease.standing(), (present, doomed), began);
         Ok(SnapshotWriter::new(Arc::new(session)))
     }
 

@@ -31,12 +31,32 @@ impl Repository {
         Ok(all)
     }
 
+    /// Everything that is condemned now.
+    pub(crate) async fn doomed(&self) -> Result<HashSet<ObjectId>, Error> {
+        let mut doomed = HashSet::new();
+        for key in self.keys_in(names::CONDEMNED).await? {
+            doomed.extend(self.readable_condemned(&key).await?.into_iter().flat_map(|condemned| condemned.objects));
+        }
+        Ok(doomed)
+    }
+
+    /// By one that cannot be read nothing is deleted.
+    async fn readable_condemned(&self, key: &str) -> Result<Option<Condemned>, Error> {
+        match self.record::<Condemned>(key).await {
+            Err(Error::Damaged(_)) => Ok(None),
+            read => read,
+        }
+    }
+
     /// Looks that everything a snapshot needs and did not write itself is still there, and takes what it
-    /// needs back from what is condemned. Returns what was.
+    /// needs back from what is condemned. Returns what of it is or was among the condemned, `doomed` being
+    /// those that were when it began: of these each was looked at, whoever wrote it, because a prune that
+    /// saw nothing of this snapshot may have deleted it since, and said so no more.
     pub(crate) async fn ensure_to_be_had(
         &self,
         reach: &Reach,
         written: &HashSet<ObjectId>,
+        doomed: &HashSet<ObjectId>,
     ) -> Result<Vec<ObjectId>, Error> {
         let needed = self.all_objects(reach).await?;
         let reused: HashSet<_> = needed.iter().filter(|id| !written.contains(id)).copied().collect();
@@ -46,7 +66,12 @@ impl Repository {
             // What a listing does not show yet may be there all the same.
             self.ensure_there(reused.iter().filter(|id| !there.contains(id)).copied().collect()).await?;
         }
-        self.pardon(&needed, &reused).await
+        let mut wary = self.pardon(&needed, &reused).await?;
+        wary.extend(needed.intersection(doomed));
+        wary.sort_unstable();
+        wary.dedup();
+        self.ensure_there(wary.clone()).await?;
+        Ok(wary)
     }
 
     pub(crate) async fn ensure_there(&self, objects: Vec<ObjectId>) -> Result<(), Error> {
@@ -67,12 +92,7 @@ impl Repository {
     async fn pardon(&self, needed: &HashSet<ObjectId>, reused: &HashSet<ObjectId>) -> Result<Vec<ObjectId>, Error> {
         let mut pardoned = Vec::new();
         for key in self.keys_in(names::CONDEMNED).await? {
-            let condemned = match self.record::<Condemned>(&key).await {
-                Ok(Some(condemned)) => condemned,
-                // By one that cannot be read nothing is deleted.
-                Ok(None) | Err(Error::Damaged(_)) => continue,
-                Err(error) => return Err(error),
-            };
+            let Some(condemned) = self.readable_condemned(&key).await? else { continue };
             let (wanted, rest): (Vec<_>, Vec<_>) = condemned.objects.into_iter().partition(|id| needed.contains(id));
             if wanted.is_empty() {
                 continue;
@@ -94,7 +114,7 @@ impl Repository {
 
     /// A manifest that was written too late stays only if it has all it needs.
     pub(crate) async fn take_back_if_incomplete(&self, stored: &Stored, reach: &Reach) -> Result<(), Error> {
-        let whole = self.ensure_to_be_had(reach, &HashSet::new()).await;
+        let whole = self.ensure_to_be_had(reach, &HashSet::new(), &HashSet::new()).await;
         if whole.is_ok() { Ok(()) } else { self.take_back(stored).await }
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct Session {
     slots: Arc<Semaphore>,
     stored: AtomicU64,
     present: Mutex<Present>,
+    /// What was condemned when this began.
+    doomed: HashSet<ObjectId>,
     written: Mutex<HashSet<ObjectId>>,
     bundle: tokio::sync::Mutex<Option<ObjectId>>,
 }
@@ -51,7 +53,7 @@ impl Session {
         environment: &Environment,
         id: SnapshotId,
         lease: Standing,
-        present: Present,
+        (present, doomed): (Present, HashSet<ObjectId>),
         began: Began,
     ) -> Self {
         Self {
@@ -63,6 +65,7 @@ impl Session {
             slots: Arc::new(Semaphore::new(CHUNKS_IN_FLIGHT)),
             stored: AtomicU64::new(0),
             present: Mutex::new(present),
+            doomed,
             written: Mutex::default(),
             bundle: tokio::sync::Mutex::default(),
         }
@@ -169,7 +172,7 @@ impl Session {
         let root = self.store_reach(&reach).await?;
         self.barrier().await?;
         let written = self.written().clone();
-        let pardoned = self.repository.ensure_to_be_had(&reach, &written).await?;
+        let wary = self.repository.ensure_to_be_had(&reach, &written, &self.doomed).await?;
         self.may_commit().await?;
         manifest.committed_at = self.repository.clock().now();
         let stored = Stored { manifest, reach: root };
@@ -179,7 +182,7 @@ impl Session {
             self.repository.take_back_if_incomplete(&stored, &reach).await?;
             return Err(error);
         }
-        if let Err(error) = self.repository.ensure_there(pardoned).await {
+        if let Err(error) = self.repository.ensure_there(wary).await {
             self.repository.take_back(&stored).await?;
             return Err(error);
         }
