@@ -91,3 +91,50 @@ fn a_part_is_taken_back_alone_and_a_limit_on_loss_is_kept() {
     let _ = ground.backstay.run(&["restore", &id, "--only", "database", "--yes"]).ended(0);
     assert_eq!(rows(), "200");
 }
+
+#[test]
+fn recorded_files_that_name_another_database_do_not_go_back_with_the_data_of_todays() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let ground = Ground::new(&cluster, "shop");
+    let id = ground.snapshot();
+    let good = ground.state();
+    cluster.sql("postgres", "create database shop_moved template shop");
+    ground.write(".env", &format!("DATABASE_URL={}\nRELEASE=2.0\n", cluster.url("shop_moved")));
+    let moved = || (ground.state(), cluster.dump("shop_moved"));
+    let before = moved();
+
+    let planned = ground.backstay.run(&["restore", &id, "--plan", "--json"]).ended(10).json();
+    let why = planned["error"]["what"].as_str().expect("a refusal has words");
+    assert!(why.contains("shop on 127.0.0.1") && why.contains("shop_moved on 127.0.0.1"), "{why}");
+    let refused = ground.backstay.run(&["restore", &id, "--yes", "--json"]).ended(10).json();
+    assert_eq!(refused["changed"], false);
+    assert_eq!(moved(), before, "a refusal changed something");
+
+    let _ = ground.backstay.run(&["restore", &id, "--only", "files", "--yes"]).ended(0);
+    ground.sql("delete from store.orders");
+    let _ = ground.backstay.run(&["restore", &id, "--yes"]).ended(0);
+    assert_eq!(ground.state(), good, "the database that the recorded files name was not taken back");
+    assert_eq!(cluster.dump("shop_moved"), before.1, "the other database was touched");
+}
+
+#[test]
+fn recorded_credentials_are_tried_before_anything_is_stopped() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let ground = Ground::new(&cluster, "shop");
+    cluster.sql("postgres", "create role leaver superuser login");
+    let today = std::fs::read_to_string(ground.path(".env")).expect(".env is read");
+    ground.write(".env", &format!("DATABASE_URL={}\nRELEASE=1.0\n", cluster.url_as("leaver", "shop")));
+    let id = ground.snapshot();
+    ground.write(".env", &today.replace("1.0", "2.0"));
+    cluster.sql("postgres", "drop role leaver");
+    ground.sql("delete from store.orders");
+
+    let refused = ground.backstay.run(&["restore", &id, "--yes", "--json"]).ended(10).json();
+    let why = refused["error"]["what"].as_str().expect("a refusal has words");
+    assert!(why.contains("leaver"), "{why}");
+    assert_eq!(ground.sql("select count(*) from store.orders"), "0");
+    assert!(ground.beside().is_empty(), "a refusal left a database");
+
+    let _ = ground.backstay.run(&["restore", &id, "--only", "database", "--yes"]).ended(0);
+    assert_eq!(ground.sql("select count(*) from store.orders"), "200");
+}

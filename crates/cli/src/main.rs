@@ -7,6 +7,7 @@
 mod advice;
 mod archive_file;
 mod arguments;
+mod as_recorded;
 mod chosen;
 mod commands;
 mod confirm;

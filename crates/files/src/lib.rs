@@ -17,6 +17,7 @@ mod folder;
 mod layout;
 mod observe;
 mod part;
+mod recorded;
 mod selection;
 mod staging;
 mod stream;
@@ -25,6 +26,7 @@ mod switch;
 pub use error::Error;
 pub use export::export;
 pub use part::FilesPart;
+pub use recorded::recorded_file;
 pub use selection::Selection;
 
 #[cfg(test)]

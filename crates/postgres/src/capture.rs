@@ -24,8 +24,7 @@ use crate::catalog::{database, partitions, roles, sequences};
 use crate::schema::SchemaDump;
 use crate::session::connect;
 use crate::{
-    DatabaseFacts, Error, MatviewFacts, Moment, ServerFacts, ServerPart, Session, Settings, TableFacts, fingerprint,
-    history, loss,
+    DatabaseFacts, Error, MatviewFacts, Moment, ServerFacts, ServerPart, Session, Settings, TableFacts, history, loss,
 };
 
 const PIECE_BYTES: usize = 256 << 10;

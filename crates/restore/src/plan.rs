@@ -28,6 +28,11 @@ impl Source {
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
+
+    /// What the snapshot holds of one kind of part.
+    pub fn recorded(&self, kind: PartKind) -> impl Iterator<Item = &Recorded> {
+        self.parts.values().filter(move |recorded| recorded.record.kind == kind)
+    }
 }
 
 /// What of a snapshot is to be taken back.

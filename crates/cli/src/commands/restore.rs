@@ -4,6 +4,7 @@ use backstay_repository::Entry;
 use backstay_restore::{Choices, Plan, Source, Wish, execute, plan};
 
 use crate::arguments::Restore;
+use crate::as_recorded;
 use crate::chosen;
 use crate::confirm;
 use crate::output::plan_text;
@@ -23,7 +24,8 @@ pub async fn run(surroundings: &Surroundings, arguments: Restore) -> Result<Repo
         only: (!arguments.only.is_empty()).then(|| arguments.only.iter().copied().collect()),
         on_other_schema: arguments.force_schema,
     };
-    let plan = plan(&release.site(), &source, &wish).await?;
+    let mut plan = plan(&release.site(), &source, &wish).await?;
+    plan.refusals.extend(as_recorded::refusals(&release, &source, &plan).await?);
     if arguments.plan {
         return Ok(planned(&plan));
     }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use backstay_config::DatabaseSource;
+use backstay_config::{Address, DatabaseSource};
 use backstay_model::PartName;
 use backstay_postgres::{Database, LocalTools, Options, ServerPart, Settings, Tools};
 
@@ -39,7 +39,8 @@ pub async fn settings_through(
     for (name, database) in &project.settings.databases {
         let text = match &database.source {
             DatabaseSource::Url(address) => {
-                address.resolve(&format!("database.{name}.url"), project.references().get())?
+                found.insert(name.to_string(), address_in(name.as_str(), address, project.references().get())?);
+                continue;
             }
             DatabaseSource::Service { service, dbname, user, password } => {
                 let password = match password {
@@ -55,6 +56,16 @@ pub async fn settings_through(
         found.insert(name.to_string(), Settings::parse(&text, &libpq)?);
     }
     Ok(found)
+}
+
+/// The address of a configured database, as the files in some place have it.
+pub fn address_in(
+    name: &str,
+    address: &Address,
+    surroundings: backstay_config::Surroundings<'_>,
+) -> Result<Settings, Failure> {
+    let text = address.resolve(&format!("database.{name}.url"), surroundings)?;
+    Ok(Settings::parse(&text, &libpq())?)
 }
 
 /// Whether staged copies may lie on another server. What is to go live must lie beside what is live.
