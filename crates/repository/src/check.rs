@@ -4,7 +4,7 @@ use std::sync::Arc;
 use backstay_model::{Environment, Examination, Judgement, ObjectId, RunId, SnapshotId, Verdict};
 use futures_util::{StreamExt, stream};
 
-use crate::description::Description;
+use crate::description;
 use crate::records::Place;
 use crate::seal::{Kind, without_digest};
 use crate::task::compute;
@@ -38,12 +38,10 @@ impl CheckReport {
 /// missing it cannot know.
 pub async fn check_without_key(store: &Arc<dyn Store>) -> Result<CheckReport, Error> {
     let location = store.location();
-    let description = match store.get(names::DESCRIPTION).await {
-        Err(StoreError::NotThere { .. }) => return Err(Error::NotARepository { location }),
-        got => got.map_err(Error::store(names::DESCRIPTION))?,
+    let Some((right, _)) = description::find(&**store).await? else {
+        return Err(Error::NotARepository { location });
     };
-    Description::read(&location, &description)?;
-    let mut report = CheckReport::default();
+    let mut report = CheckReport { damage: description::damage(&**store, &right).await?, ..CheckReport::default() };
     for folder in
         [names::KEYS, names::MANIFESTS, names::VERDICTS, names::PINS, names::RUNS, names::CONDEMNED, names::OBJECTS]
     {
@@ -106,7 +104,8 @@ impl Repository {
         if let (Some(environment), Some(id), true) = (environment, id, keys.is_empty()) {
             return Err(Error::NoSuchSnapshot { environment: environment.clone(), id: id.clone() });
         }
-        let mut report = CheckReport::default();
+        let damage = description::damage(self.store(), self.description()).await?;
+        let mut report = CheckReport { damage, ..CheckReport::default() };
         let needed = self.needed(&keys, &mut report).await?;
         self.check_objects(needed, sample, &mut report).await?;
         if environment.is_none() {
@@ -216,7 +215,7 @@ impl Repository {
         for place in &report.snapshots {
             let hurting: Vec<_> = report.damage.iter().filter(|damage| damage.snapshots.contains(place)).collect();
             let judgement = if hurting.is_empty() {
-                if report.left_out > 0 || self.is_known_to_restore(place).await {
+                if report.left_out > 0 || self.was_proven_or_failed_to(place).await {
                     continue;
                 }
                 Judgement::Good
@@ -239,10 +238,13 @@ impl Repository {
         Ok(())
     }
 
-    /// A proof says more than a check: one that is good stays the newest word.
-    async fn is_known_to_restore(&self, place: &Place) -> bool {
+    /// A proof says more than a check that finds no damage: its word stays the newest, be it that the
+    /// snapshot restores or that it does not.
+    async fn was_proven_or_failed_to(&self, place: &Place) -> bool {
         let entry = self.entry(&place.0, &place.1).await;
-        let proven = |verdict: &Verdict| verdict.examination == Examination::Prove && verdict.judgement.is_good();
-        entry.is_ok_and(|entry| entry.verdict.as_ref().is_some_and(proven))
+        let decided = |verdict: &Verdict| {
+            verdict.examination == Examination::Prove && !matches!(verdict.judgement, Judgement::Damaged { .. })
+        };
+        entry.is_ok_and(|entry| entry.verdict.as_ref().is_some_and(decided))
     }
 }

@@ -1,10 +1,11 @@
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::chunk::{CHUNK_AVERAGE, CHUNK_MAX, CHUNK_MIN};
-use crate::names::DESCRIPTION;
-use crate::{Error, Flaw};
+use crate::names::{DESCRIPTION, DESCRIPTION_COPY};
+use crate::{Damage, Error, Flaw, Put, Store, StoreError};
 
 /// The format this version writes, and the newest it reads.
 pub(crate) const FORMAT: u64 = 1;
@@ -82,6 +83,67 @@ impl Description {
             return Err(damaged(Flaw::Digest));
         }
         serde_json::from_str(text).map_err(|_| damaged(Flaw::Meaning))
+    }
+}
+
+/// The description a store holds, and what is wrong with the first copy where it is read from the second.
+/// Nothing where there is neither.
+pub(crate) async fn find(store: &dyn Store) -> Result<Option<(Description, Option<Flaw>)>, Error> {
+    let flaw = match read(store, DESCRIPTION).await {
+        Ok(Some(description)) => return Ok(Some((description, None))),
+        Ok(None) => Flaw::Missing,
+        Err(Error::Damaged(damage)) => damage.flaw,
+        Err(error) => return Err(error),
+    };
+    match (read(store, DESCRIPTION_COPY).await, flaw) {
+        (Ok(Some(description)), flaw) => Ok(Some((description, Some(flaw)))),
+        (Ok(None), Flaw::Missing) => Ok(None),
+        (Ok(None) | Err(Error::Damaged(_)), flaw) => Err(Error::damaged(DESCRIPTION, flaw, None)),
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// Whether the second copy is of another repository than the first.
+pub(crate) async fn copies_differ(store: &dyn Store, first: &Description) -> bool {
+    matches!(read(store, DESCRIPTION_COPY).await, Ok(Some(second)) if second != *first)
+}
+
+/// What is wrong with the copies, each against what is known to be right. Repositories made by early
+/// versions get their second one with the next snapshot.
+pub(crate) async fn damage(store: &dyn Store, right: &Description) -> Result<Vec<Damage>, Error> {
+    let mut found = Vec::new();
+    for key in [DESCRIPTION, DESCRIPTION_COPY] {
+        let flaw = match read(store, key).await {
+            Ok(Some(description)) if description == *right => continue,
+            Ok(None) if key == DESCRIPTION_COPY => continue,
+            Ok(None) => Flaw::Missing,
+            Ok(Some(_)) => Flaw::Identity,
+            Err(Error::Damaged(damage)) => damage.flaw,
+            Err(Error::NewerFormat { .. }) => Flaw::Meaning,
+            Err(error) => return Err(error),
+        };
+        found.push(Damage { key: key.to_owned(), flaw, object: None, snapshots: Vec::new() });
+    }
+    Ok(found)
+}
+
+/// Writes again whichever copy is not as it should be.
+pub(crate) async fn mend(store: &dyn Store, right: &Description) -> Result<(), Error> {
+    let bytes = Bytes::from(right.write()?);
+    let mut mended = false;
+    for key in [DESCRIPTION, DESCRIPTION_COPY] {
+        if !matches!(read(store, key).await, Ok(Some(description)) if description == *right) {
+            store.put(key, bytes.clone(), Put::Replace).await.map_err(Error::store(key))?;
+            mended = true;
+        }
+    }
+    if mended { store.barrier().await.map_err(Error::store(DESCRIPTION)) } else { Ok(()) }
+}
+
+async fn read(store: &dyn Store, key: &str) -> Result<Option<Description>, Error> {
+    match store.get(key).await {
+        Err(StoreError::NotThere { .. }) => Ok(None),
+        stored => Description::read(&store.location(), &stored.map_err(Error::store(key))?).map(Some),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::names::DESCRIPTION;
+use crate::names::{DESCRIPTION, DESCRIPTION_COPY};
 use crate::{Listed, Put, Store, StoreError};
 
 /// Where bytes wait for the barrier. No key begins with a dot.
@@ -134,7 +134,7 @@ impl Shared {
         }
         let read = fs::read(path);
         match &read {
-            Ok(_) if key == DESCRIPTION => self.found.store(true, Ordering::SeqCst),
+            Ok(_) if key == DESCRIPTION || key == DESCRIPTION_COPY => self.found.store(true, Ordering::SeqCst),
             Err(error) if error.kind() == ErrorKind::NotFound => self.is_still_there()?,
             _ => {}
         }
@@ -143,7 +143,8 @@ impl Shared {
 
     /// A disk that was unmounted, or a folder that somebody moved, is not to be filled anew.
     fn is_still_there(&self) -> io::Result<()> {
-        if self.found.load(Ordering::SeqCst) && !self.root.join(DESCRIPTION).exists() {
+        let is_there = || [DESCRIPTION, DESCRIPTION_COPY].iter().any(|name| self.root.join(name).exists());
+        if self.found.load(Ordering::SeqCst) && !is_there() {
             return Err(io::Error::other("the repository is not there any more"));
         }
         Ok(())

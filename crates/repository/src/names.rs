@@ -3,6 +3,8 @@
 use backstay_model::{Environment, ObjectId, RunId, SnapshotId};
 
 pub(crate) const DESCRIPTION: &str = "backstay.json";
+/// The same bytes once more: without them nothing else can be read.
+pub(crate) const DESCRIPTION_COPY: &str = "backstay.json.copy";
 pub(crate) const KEYS: &str = "keys";
 pub(crate) const MANIFESTS: &str = "manifests";
 pub(crate) const OBJECTS: &str = "objects";

@@ -101,11 +101,7 @@ impl Repository {
         let removed: Vec<_> =
             plan.removed().map(|decision| (decision.environment.clone(), decision.id.clone())).collect();
         if dry {
-            let going = removed.iter().map(|(environment, id)| names::manifest(environment, id)).collect();
-            let unreached = self.unreached(&going).await?;
-            pruned.condemned = unreached.len() as u64;
-            pruned.manifests = removed;
-            return Ok(pruned);
+            return self.foresee(removed).await;
         }
         let mut hold = Hold::take(self, run, wait, listener).await?;
         for (number, batch) in removed.chunks(BATCH).enumerate() {
@@ -129,6 +125,26 @@ impl Repository {
         hold.ensure().await?;
         self.store().sweep().await.map_err(Error::store("what writers left behind"))?;
         hold.lease.release().await;
+        Ok(pruned)
+    }
+
+    /// What a prune would do now.
+    async fn foresee(&self, manifests: Vec<Place>) -> Result<Pruned, Error> {
+        let going = manifests.iter().map(|(environment, id)| names::manifest(environment, id)).collect();
+        let mut unreached = self.unreached(&going).await?;
+        let sizes = self.sizes_in(names::OBJECTS).await?;
+        let mut pruned = Pruned { manifests, ..Pruned::default() };
+        for key in self.keys_in(names::CONDEMNED).await? {
+            let Some(condemned) = self.readable_condemned(&key).await? else { continue };
+            let is_due = self.clock().now().signed_duration_since(condemned.at) >= GRACE;
+            for id in condemned.objects.iter().filter(|id| unreached.remove(id)) {
+                if let (true, Some(bytes)) = (is_due, sizes.get(&names::object(id))) {
+                    pruned.deleted += 1;
+                    pruned.deleted_bytes += bytes;
+                }
+            }
+        }
+        pruned.condemned = unreached.len() as u64;
         Ok(pruned)
     }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_model::{Outcome, RunRecord, Silent};
+use backstay_model::{Examination, Judgement, RunRecord, Silent, Verdict};
 
 use crate::retention::{Policy, PrunePlan};
 use crate::trial::{self, HeldClock, environment, fresh, noise, read, run, snapshot};
@@ -38,9 +38,14 @@ async fn what_nothing_reaches_goes_a_day_after_its_manifest() {
     assert_eq!((&dry.manifests, dry.condemned), (&first.manifests, first.condemned));
     assert!(first.condemned > 0);
     clock.advance(DAY / 2);
+    let plan = repository.plan_prune(&policies()).await.unwrap();
+    let dry = repository.prune(&plan, &run(&clock), true, Duration::ZERO, &Silent).await.unwrap();
+    assert_eq!(dry, crate::Pruned::default(), "what is condemned already is not counted again");
     assert_eq!(prune(&repository, &clock).await.deleted, 0, "not before a day has passed");
     clock.advance(DAY);
+    let dry = repository.prune(&plan, &run(&clock), true, Duration::ZERO, &Silent).await.unwrap();
     let last = prune(&repository, &clock).await;
+    assert_eq!(dry, last);
     assert_eq!(last.deleted, first.condemned);
     assert!(store.bytes() < before - (2 << 20));
     let kept = repository.list(None).await.unwrap();
@@ -73,21 +78,10 @@ async fn releases_live_runs_and_pins_are_kept_from_what_the_repository_knows() {
         clock.advance(DAY);
         taken.push(snapshot(&repository, &clock, &[("rows", noise(round, 100))]).await.unwrap().id);
     }
-    let record = |command: &str, snapshot: usize, before: Option<usize>, outcome| RunRecord {
-        id: run(&clock),
-        project: "shop".parse().unwrap(),
-        environment: environment(),
-        command: command.to_owned(),
-        host: "web1".to_owned(),
-        snapshot: Some(taken[snapshot].clone()),
+    let record = |command: &str, snapshot: usize, before: Option<usize>, ended_at| RunRecord {
         before: before.map(|before| taken[before].clone()),
-        undoes: None,
         began_at: trial::at("20251028_153000"),
-        ended_at: outcome,
-        outcome: outcome.map(|_| Outcome::Done),
-        remark: None,
-        phases: Vec::new(),
-        journal: serde_json::Value::Null,
+        ..trial::run_record(&clock, command, &taken[snapshot], ended_at)
     };
     let ended = Some(trial::at("20251028_153500"));
     repository.put_run(&record("restore", 0, Some(1), ended)).await.unwrap();
@@ -109,22 +103,8 @@ async fn the_release_that_a_restore_brought_back_is_kept_though_nobody_knew_what
     let first = snapshot(&repository, &clock, &[("rows", vec![1])]).await.unwrap();
     clock.advance(DAY);
     snapshot(&repository, &clock, &[("rows", vec![2])]).await.unwrap();
-    let record = RunRecord {
-        id: run(&clock),
-        project: "shop".parse().unwrap(),
-        environment: environment(),
-        command: "restore".to_owned(),
-        host: "web1".to_owned(),
-        snapshot: Some(first.id),
-        before: None,
-        undoes: None,
-        began_at: backstay_model::Clock::now(&clock),
-        ended_at: Some(backstay_model::Clock::now(&clock)),
-        outcome: Some(Outcome::Done),
-        remark: None,
-        phases: Vec::new(),
-        journal: serde_json::Value::Null,
-    };
+    let now = backstay_model::Clock::now(&clock);
+    let record = trial::run_record(&clock, "restore", &first.id, Some(now));
     repository.put_run(&record).await.unwrap();
     clock.advance(DAY);
     assert_eq!(repository.plan_prune(&policies()).await.unwrap().removed().count(), 0);
@@ -218,26 +198,43 @@ async fn removing_many_snapshots_reads_each_run_but_a_few_times() {
     for round in 0..20 {
         clock.advance(DAY);
         let taken = snapshot(&repository, &clock, &[("rows", noise(round, 100))]).await.unwrap();
-        let record = RunRecord {
-            id: run(&clock),
-            project: "shop".parse().unwrap(),
-            environment: environment(),
-            command: "snapshot".to_owned(),
-            host: "web1".to_owned(),
-            snapshot: Some(taken.id),
-            before: None,
-            undoes: None,
-            began_at: trial::at("20251028_153000"),
-            ended_at: Some(trial::at("20251028_153500")),
-            outcome: Some(Outcome::Done),
-            remark: None,
-            phases: Vec::new(),
-            journal: serde_json::Value::Null,
-        };
+        let ended = Some(trial::at("20251028_153500"));
+        let record = trial::run_record(&clock, "snapshot", &taken.id, ended);
         repository.put_run(&record).await.unwrap();
     }
     let before = logged.log().len();
     assert_eq!(prune(&repository, &clock).await.manifests.len(), 19);
     let reads = logged.log()[before..].iter().filter(|call| call.starts_with("get runs/")).count();
     assert!(reads <= 2 * 20, "{reads} reads of 20 runs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_finds_no_damage_takes_no_proofs_word_away_and_pushes_no_proven_one_out() {
+    let (_, clock, repository) = fresh().await;
+    let mut taken = Vec::new();
+    for round in 0..4 {
+        clock.advance(DAY);
+        taken.push(snapshot(&repository, &clock, &[("rows", noise(round, 100))]).await.unwrap().id);
+    }
+    let unproven = Judgement::DoesNotProve { findings: vec!["public.orders has 3 rows and had 4".to_owned()] };
+    for (snapshot, judgement) in [(0, Judgement::Good), (1, unproven)] {
+        let verdict = Verdict {
+            environment: environment(),
+            snapshot: taken[snapshot].clone(),
+            examination: Examination::Prove,
+            judgement,
+            at: backstay_model::Clock::now(&clock),
+            run: run(&clock),
+            host: "web1".to_owned(),
+        };
+        repository.add_verdict(verdict).await.unwrap();
+    }
+    let report = repository.check(None, None, 100).await.unwrap();
+    repository.add_check_verdicts(&report, &run(&clock)).await.unwrap();
+    let proven: Vec<_> = repository.list(None).await.unwrap().iter().map(crate::Entry::is_proven).collect();
+    assert_eq!(proven, [true, true, false, true], "newest first: what did not restore does not by a check");
+    clock.advance(DAY);
+    let plan = repository.plan_prune(&policies()).await.unwrap();
+    let removed: Vec<_> = plan.removed().map(|decision| &decision.id).collect();
+    assert_eq!(removed, [&taken[2], &taken[1]], "the only one that was restored stays: {plan:?}");
 }

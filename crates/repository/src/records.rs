@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use backstay_model::{Environment, Judgement, Manifest, PartRecord, Root, RunRecord, SnapshotId, Verdict};
+use backstay_model::{Environment, Examination, Judgement, Manifest, PartRecord, Root, RunRecord, SnapshotId, Verdict};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
@@ -29,6 +29,11 @@ impl Entry {
     /// The newest verdict decides.
     pub fn is_proven(&self) -> bool {
         self.verdict.as_ref().is_some_and(|verdict| verdict.judgement.is_good())
+    }
+
+    /// A proof restored it, and nothing newer says otherwise.
+    pub fn is_restored(&self) -> bool {
+        self.is_proven() && self.verdict.as_ref().is_some_and(|verdict| verdict.examination == Examination::Prove)
     }
 }
 

@@ -6,7 +6,7 @@ use backstay_model::{Clock, Environment, ObjectId, Root};
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use crate::description::{Cipher, Description};
+use crate::description::{self, Cipher, Description};
 use crate::lease::Lease;
 use crate::names;
 use crate::patient::{CallLimits, PatientStore};
@@ -52,10 +52,12 @@ impl Repository {
     pub async fn create(store: Arc<dyn Store>, secret: &Secret, options: Options) -> Result<Self, Error> {
         let location = store.location();
         let store: Arc<dyn Store> = Arc::new(PatientStore::new(store, CallLimits::default()));
-        match store.get(names::DESCRIPTION).await {
-            Ok(_) => return Err(Error::AlreadyARepository { location }),
-            Err(StoreError::NotThere { .. }) => ensure_no_snapshots(&*store).await?,
-            Err(source) => return Err(Error::Store { subject: names::DESCRIPTION.to_owned(), source }),
+        match description::find(&*store).await {
+            Ok(Some((_, Some(flaw)))) => return Err(Error::damaged(names::DESCRIPTION, flaw, None)),
+            Ok(None) => ensure_no_snapshots(&*store).await?,
+            Err(error @ Error::Store { .. }) => return Err(error),
+            // Whatever it is, something is there.
+            Ok(Some((_, None))) | Err(_) => return Err(Error::AlreadyARepository { location }),
         }
         let cipher = if matches!(secret, Secret::None) { Cipher::None } else { Cipher::XChaCha20Poly1305 };
         let creates_once = store.probe().await.map_err(Error::store(names::DESCRIPTION))? == Creation::Holds;
@@ -74,6 +76,7 @@ impl Repository {
             Err(StoreError::AlreadyThere { .. }) => return Err(Error::AlreadyARepository { location }),
             put => put.map_err(Error::store(names::DESCRIPTION))?,
         }
+        description::mend(&*store, &description).await?;
         store.barrier().await.map_err(Error::store(names::DESCRIPTION))?;
         let made = Self::open_patiently(store, secret, options).await?;
         key::forget_foreign(made.store(), made.description()).await?;
@@ -86,17 +89,18 @@ impl Repository {
 
     async fn open_patiently(store: Arc<dyn Store>, secret: &Secret, options: Options) -> Result<Self, Error> {
         let location = store.location();
-        let stored = match store.get(names::DESCRIPTION).await {
-            Err(StoreError::NotThere { .. }) => {
-                ensure_no_snapshots(&*store).await?;
-                return Err(Error::NotARepository { location });
-            }
-            stored => stored.map_err(Error::store(names::DESCRIPTION))?,
+        let Some((description, _)) = description::find(&*store).await? else {
+            ensure_no_snapshots(&*store).await?;
+            return Err(Error::NotARepository { location });
         };
-        let description = Description::read(&location, &stored)?;
         let master = match (description.is_sealed(), secret) {
             (true, Secret::None) => return Err(Error::KeyMissing { location }),
-            (true, secret) => key::master(&*store, &description, secret).await?,
+            (true, secret) => match key::master(&*store, &description, secret).await {
+                Err(Error::WrongKey { .. }) if description::copies_differ(&*store, &description).await => {
+                    return Err(Error::damaged(names::DESCRIPTION, Flaw::Identity, None));
+                }
+                master => master?,
+            },
             (false, Secret::None) => Keys::open_master(&description.id),
             // Whoever can write the store must not talk us into storing in clear.
             (false, _) => return Err(Error::NotSealed { location }),
@@ -170,6 +174,7 @@ impl Repository {
         }
         let began = Began { at: self.clock().now(), elapsed: self.clock().elapsed() };
         let id = self.reserve(&lease.standing(), environment).await?;
+        description::mend(self.store(), self.description()).await?;
         let doomed = self.doomed().await?;
         let present = self.present(environment).await?;
         let session = Session::new(self, environment, id, lease.standing(), (present, doomed), began);

@@ -24,7 +24,8 @@ pub struct Policy {
     pub yearly: usize,
     /// Snapshots with one of these labels stay.
     pub labels: Vec<(String, String)>,
-    /// So many newest proven ones stay, whatever the rules say. At least one always does.
+    /// So many newest proven ones stay, whatever the rules say, and of those that a proof restored as
+    /// many. At least one always does.
     pub min_proven: usize,
 }
 
@@ -51,7 +52,10 @@ pub struct Candidate {
     pub environment: Environment,
     pub id: SnapshotId,
     pub labels: BTreeMap<String, String>,
+    /// The newest verdict, of a check or a proof, is good.
     pub proven: bool,
+    /// It is that of a proof.
+    pub restored: bool,
     pub pinned: bool,
 }
 
@@ -62,6 +66,7 @@ impl From<&Entry> for Candidate {
             id: entry.manifest.id.clone(),
             labels: entry.manifest.labels.clone(),
             proven: entry.is_proven(),
+            restored: entry.is_restored(),
             pinned: entry.pinned,
         }
     }
@@ -126,7 +131,8 @@ fn reasons(own: &[&Candidate], policy: &Policy, protected: &Protected, now: Date
     let mut reasons = vec![Vec::new(); own.len()];
     // Nobody knows which of the two clocks was wrong, so nothing is old enough to go.
     let clock_moved = own.first().is_some_and(|newest| newest.id.moment() > now + AHEAD_AT_MOST);
-    let mut proven = 0;
+    let floor = policy.min_proven.max(1);
+    let (mut proven, mut restored) = (0, 0);
     for (index, (candidate, reasons)) in own.iter().zip(&mut reasons).enumerate() {
         let mut keep = |reason: String| reasons.push(reason);
         if clock_moved {
@@ -152,8 +158,15 @@ fn reasons(own: &[&Candidate], policy: &Policy, protected: &Protected, now: Date
         }
         if candidate.proven {
             proven += 1;
-            if proven <= policy.min_proven.max(1) {
-                keep(format!("one of the newest {} proven", policy.min_proven.max(1)));
+            if proven <= floor {
+                keep(format!("one of the newest {floor} proven"));
+            }
+        }
+        if candidate.restored {
+            restored += 1;
+            // Where checks alone called newer ones good, these are still what is known to restore.
+            if restored <= floor && proven > floor {
+                keep(format!("one of the newest {floor} proven by a restore"));
             }
         }
     }
@@ -200,6 +213,7 @@ mod tests {
             id: SnapshotId::at(at),
             labels: BTreeMap::new(),
             proven,
+            restored: proven && seconds % 2 == 0,
             pinned,
         }
     }
@@ -243,6 +257,8 @@ mod tests {
             let removed = removed(&plan_prune(&own, &policy, &protected, later()));
             let proven: Vec<_> = own.iter().rev().filter(|candidate| candidate.proven).take(policy.min_proven.max(1)).collect();
             prop_assert!(proven.iter().all(|candidate| !removed.contains(&candidate.id)));
+            let restored = own.iter().rev().filter(|candidate| candidate.restored).take(policy.min_proven.max(1));
+            prop_assert!(restored.into_iter().all(|candidate| !removed.contains(&candidate.id)));
             prop_assert!(own.iter().filter(|candidate| candidate.pinned).all(|candidate| !removed.contains(&candidate.id)));
             prop_assert!(protected.keys().all(|(_, id)| !removed.contains(id)));
         }

@@ -41,7 +41,7 @@ impl Repository {
     }
 
     /// By one that cannot be read nothing is deleted.
-    async fn readable_condemned(&self, key: &str) -> Result<Option<Condemned>, Error> {
+    pub(crate) async fn readable_condemned(&self, key: &str) -> Result<Option<Condemned>, Error> {
         match self.record::<Condemned>(key).await {
             Err(Error::Damaged(_)) => Ok(None),
             read => read,

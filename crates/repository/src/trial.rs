@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use backstay_model::{
-    Clock, Environment, Manifest, Origin, PartKind, PartRecord, Purpose, Root, RunId, Silent, SnapshotId,
+    Clock, Environment, Manifest, Origin, Outcome, PartKind, PartRecord, Purpose, Root, RunId, RunRecord, Silent,
+    SnapshotId,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -69,6 +70,31 @@ pub(crate) async fn reopen(store: &Arc<dyn Store>, clock: &HeldClock) -> Result<
 
 pub(crate) fn run(clock: &HeldClock) -> RunId {
     RunId::new(clock.now(), rand::random())
+}
+
+/// What is known of a run that used a snapshot; with `ended_at` it is done.
+pub(crate) fn run_record(
+    clock: &HeldClock,
+    command: &str,
+    snapshot: &SnapshotId,
+    ended_at: Option<DateTime<Utc>>,
+) -> RunRecord {
+    RunRecord {
+        id: run(clock),
+        project: "shop".parse().unwrap(),
+        environment: environment(),
+        command: command.to_owned(),
+        host: "web1".to_owned(),
+        snapshot: Some(snapshot.clone()),
+        before: None,
+        undoes: None,
+        began_at: ended_at.unwrap_or_else(|| clock.now()),
+        ended_at,
+        outcome: ended_at.map(|_| Outcome::Done),
+        remark: None,
+        phases: Vec::new(),
+        journal: serde_json::Value::Null,
+    }
 }
 
 /// Bytes that no compression makes smaller, the same for the same seed.

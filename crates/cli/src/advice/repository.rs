@@ -24,7 +24,7 @@ pub fn advice(error: &Error) -> Advice {
             damage.key
         )),
         Error::Damaged(damage) if damage.key == "backstay.json" => Advice::exit(Exit::Damaged)
-            .hint("`backstay.json` never changes: put it back from any copy of the repository"),
+            .hint("it never changes: copy `backstay.json.copy`, which lies beside it, over it, or take it from any copy of the repository"),
         Error::Damaged(_) => Advice::exit(Exit::Damaged)
             .hint("`backstay check` names all that is damaged; the next snapshot stores it again from what is live"),
         Error::Held { .. } => Advice::exit(Exit::Held).hint("wait for it; `lease_wait` in backstay.toml says how long a command waits by itself"),
