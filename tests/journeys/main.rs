@@ -18,6 +18,7 @@ mod migrate;
 mod prune;
 mod restore;
 mod stack_database;
+mod stack_health;
 mod tidy;
 mod under_load;
 mod wire;
