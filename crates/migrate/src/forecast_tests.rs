@@ -23,6 +23,7 @@ create unique index t_i on t (i); create index t_v on t (v);
 alter table t add constraint positive check (n > 0) not valid;
 create table r (id int primary key); insert into r select generate_series(1, 500);
 create table c (r_id int constraint c_r references r, i int); insert into c select g, g from generate_series(1, 100) g;
+create table a (id int primary key, n int); create table b (a_id int references a);
 create table p (i int not null) partition by range (i); create table p1 partition of p for values from (1) to (1000);
 insert into p select generate_series(1, 100); create table q (i int not null); insert into q values (2000);
 create table o (i int); insert into o values (1);
@@ -40,6 +41,7 @@ const T: &[(&str, LockMode)] = &[("t", AccessExclusive)];
 const T_WEAKLY: &[(&str, LockMode)] = &[("t", ShareUpdateExclusive)];
 const T_ROWS: &[(&str, LockMode)] = &[("t", RowExclusive)];
 const KEY: &[(&str, LockMode)] = &[("r", ShareRowExclusive), ("t", ShareRowExclusive)];
+const BOTH_SIDES: &[(&str, LockMode)] = &[("c", AccessExclusive), ("r", AccessExclusive)];
 const FAMILY: &[(&str, LockMode)] = &[("p", AccessExclusive), ("p1", AccessExclusive)];
 
 const ROWS: &[Row] = &[
@@ -126,9 +128,13 @@ const ROWS: &[Row] = &[
     Row("refresh materialized view m", &[("m", AccessExclusive)], "yes", "yes?"),
     Row("refresh materialized view concurrently m", &[("m", Exclusive)], "no", "yes?"),
     Row("drop table o, q", &[("o", AccessExclusive), ("q", AccessExclusive)], "no", "no"),
-    Row("drop table c", &[("c", AccessExclusive), ("r", AccessExclusive)], "no", "no"),
+    Row("drop table c", BOTH_SIDES, "no", "no"),
     Row("drop table if exists p cascade", FAMILY, "no", "no"),
-    Row("alter table c drop constraint c_r", &[("c", AccessExclusive), ("r", AccessExclusive)], "no", "no"),
+    Row("alter table c drop constraint c_r", BOTH_SIDES, "no", "no"),
+    Row("alter table c drop column if exists r_id, drop i", BOTH_SIDES, "no", "no"),
+    Row("alter table a drop column id cascade", &[("a", AccessExclusive), ("b", AccessExclusive)], "no", "no"),
+    Row("alter table c alter column r_id type bigint", BOTH_SIDES, "yes?", "yes?"),
+    Row("alter table c drop column i", &[("c", AccessExclusive)], "no", "no"),
     Row("drop index t_v", T, "no", "no"),
     Row("drop view w", &[("w", AccessExclusive)], "no", "no"),
     Row("drop materialized view public.m", &[("m", AccessExclusive)], "no", "no"),

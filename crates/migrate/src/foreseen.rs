@@ -82,40 +82,45 @@ pub(crate) async fn foresee(connection: &mut PgConnection, pending: &[&Migration
 /// Finds the relations behind the names: partitions and children with them, the table of an index, and
 /// the other side of foreign keys that go.
 async fn resolve(connection: &mut PgConnection, places: &[(Place, Forecast)]) -> Result<Vec<Found>, sqlx::Error> {
-    let (mut schemas, mut names, mut with_keys, mut alone) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut schemas, mut names, mut alone) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut with_keys, mut with_columns) = (Vec::new(), Vec::new());
     for (_, forecast) in places {
         for (name, _) in forecast.all_locks() {
             schemas.push(name.schema.clone());
             names.push(name.name.clone());
-            with_keys.push(forecast.drops_keys.clone());
+            with_keys.push(serde_json::json!(forecast.drops_keys));
+            with_columns.push(serde_json::json!(forecast.drops_columns));
             alone.push(forecast.alone);
         }
     }
     let rows: Vec<(i64, String, i64)> = crate::target::query_as(
         "with recursive wanted as (
-            select * from unnest($1::text[], $2::text[], $3::text[], $4::bool[]) with ordinality as w (schema, name, keys, alone, at)
+            select * from unnest($1::text[], $2::text[], $3::jsonb[], $4::jsonb[], $5::bool[])
+            with ordinality as w (schema, name, keys, columns, alone, at)
          ), named as (
-            select w.at, w.keys, w.alone, coalesce(i.indrelid, c.oid) as oid
+            select w.at, w.keys, w.columns, w.alone, coalesce(i.indrelid, c.oid) as oid
             from wanted w join pg_catalog.pg_class c on c.relname::text = w.name
             join pg_catalog.pg_namespace n on n.oid = c.relnamespace
             left join pg_catalog.pg_index i on i.indexrelid = c.oid
             where n.nspname::text = w.schema or (w.schema is null and (pg_catalog.pg_table_is_visible(c.oid)
                 or (to_regclass(quote_ident(w.name)) is null and n.nspname not in ('pg_catalog', 'information_schema'))))
          ), family as (
-            select at, keys, alone, oid from named
+            select at, keys, columns, alone, oid from named
             union
-            select f.at, f.keys, f.alone, h.inhrelid from family f
+            select f.at, f.keys, f.columns, f.alone, h.inhrelid from family f
             join pg_catalog.pg_inherits h on h.inhparent = f.oid where not f.alone
+         ), foreign_keys as (
+            select conrelid as side, confrelid as other, conname::text as key, conkey as columns, false as from_there
+            from pg_catalog.pg_constraint where contype = 'f'
+            union all
+            select confrelid, conrelid, conname::text, confkey, true from pg_catalog.pg_constraint where contype = 'f'
          ), everything as (
             select at, oid from family
             union
-            select f.at, k.other from family f
-            join lateral (
-                select confrelid as other, conname::text as key from pg_catalog.pg_constraint
-                where contype = 'f' and conrelid = f.oid
-                union all
-                select conrelid, conname::text from pg_catalog.pg_constraint where contype = 'f' and confrelid = f.oid and f.keys = '*'
-            ) k on f.keys in ('*', k.key)
+            select f.at, k.other from family f join foreign_keys k on k.side = f.oid
+            where f.keys ? '*' or (f.keys ? k.key and not k.from_there) or exists (
+                select from pg_catalog.pg_attribute a
+                where a.attrelid = f.oid and a.attnum = any(k.columns) and f.columns ? a.attname::text)
          )
          select c.oid::bigint, format('%I.%I', n.nspname, c.relname), e.at - 1
          from everything e join pg_catalog.pg_class c on c.oid = e.oid
@@ -124,6 +129,7 @@ async fn resolve(connection: &mut PgConnection, places: &[(Place, Forecast)]) ->
     .bind(schemas)
     .bind(names)
     .bind(with_keys)
+    .bind(with_columns)
     .bind(alone)
     .fetch_all(connection)
     .await?;

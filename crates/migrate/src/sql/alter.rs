@@ -61,7 +61,11 @@ fn one(found: &mut Forecast, table: &RelationName, action: &Phrase) {
         ("ENABLE", "REPLICA" | "ALWAYS") if action.at(2) == "TRIGGER" => mode = LockMode::ShareRowExclusive,
         ("DROP", "CONSTRAINT") => {
             let at = action.skip(2, &["IF", "EXISTS"]);
-            found.drops_keys = action.name(at).map(|(key, _)| key.name);
+            found.drops_keys.extend(action.name(at).map(|(key, _)| key.name));
+        }
+        ("DROP", _) => {
+            let at = action.skip(1, &["COLUMN", "IF", "EXISTS"]);
+            found.drops_columns.extend(action.name(at).map(|(column, _)| column.name));
         }
         ("ATTACH", _) => {
             mode = LockMode::ShareUpdateExclusive;
@@ -157,6 +161,9 @@ fn column(found: &mut Forecast, action: &Phrase) -> LockMode {
     match (action.at(at), action.at(at + 1)) {
         ("TYPE", _) | ("SET", "DATA") => {
             let why = Expected::Depends("unless the old type is stored as the new one is, and takes no less");
+            // A foreign key of the column is made anew.
+            let column = action.name(if action.at(1) == "COLUMN" { 2 } else { 1 });
+            found.drops_columns.extend(column.map(|(column, _)| column.name));
             found.rewrite(why);
             found.scan(why);
         }

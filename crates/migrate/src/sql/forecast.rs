@@ -11,8 +11,10 @@ pub(crate) struct Forecast {
     pub(crate) locks: Vec<(RelationName, LockMode)>,
     pub(crate) rewrites: Expected,
     pub(crate) scans: Expected,
-    /// The foreign key that goes, `*` for all of the table: both sides of it are locked alike.
-    pub(crate) drops_keys: Option<String>,
+    /// The foreign keys that go, `*` for all of the table: both sides of each are locked alike.
+    pub(crate) drops_keys: Vec<String>,
+    /// The columns that go or change their type: the other sides of their foreign keys are locked alike.
+    pub(crate) drops_columns: Vec<String>,
     /// Whether it leaves partitions and children alone.
     pub(crate) alone: bool,
     /// Whether only running it shows what it locks.
@@ -80,6 +82,8 @@ pub(crate) fn forecast(sql: &str) -> Forecast {
         "DO" | "CALL" | "IMPORT" => found.opaque = true,
         _ => {}
     }
+    // Whatever depends on it goes, too.
+    found.opaque |= matches!(phrase.at(0), "ALTER" | "DROP" | "TRUNCATE") && phrase.has("CASCADE");
     found
 }
 
@@ -143,7 +147,7 @@ fn dropped(found: &mut Forecast, phrase: &Phrase) {
             let mode = if concurrently { LockMode::ShareUpdateExclusive } else { LockMode::AccessExclusive };
             let at = phrase.skip(2, &["VIEW", "CONCURRENTLY", "IF", "EXISTS"]);
             found.lock_all(phrase.names(at), mode);
-            found.drops_keys = (phrase.at(1) == "TABLE").then(|| "*".to_owned());
+            found.drops_keys.extend((phrase.at(1) == "TABLE").then(|| "*".to_owned()));
         }
         "TRIGGER" | "RULE" | "POLICY" => found.lock(phrase.name_behind("ON", 2), LockMode::AccessExclusive),
         _ => {}
