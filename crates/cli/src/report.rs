@@ -151,7 +151,7 @@ impl Failure {
         self
     }
 
-    fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> Outcome {
         match self.exit {
             Exit::Usage | Exit::Environment | Exit::Refused | Exit::Held => Outcome::Refused,
             Exit::TakenBack => Outcome::TakenBack,

@@ -150,6 +150,7 @@ pub fn recovered(release: &Release, recovered: &Recovered) -> Report {
         Ending::Abandoned => "had changed nothing",
         Ending::Finished => "was finished: the new state is live",
         Ending::TakenBack => "was taken back: the state from before is live",
+        Ending::Stands => "had died in the middle",
         Ending::Undecided => "needs a person",
     };
     let text = format!("Run {} ({}) {words}.\n  {}", recovered.run, recovered.command, recovered.state);

@@ -148,7 +148,7 @@ impl Case {
                 assert_eq!(live, target(self.command, &self.new), "{name}: finished");
             }
             Some(Ending::Abandoned | Ending::TakenBack) => assert_eq!(live, self.old.live, "{name}: taken back"),
-            Some(Ending::Undecided) => panic!("{name}: undecided"),
+            Some(ending @ (Ending::Stands | Ending::Undecided)) => panic!("{name}: {ending:?}"),
             _ => {}
         }
         // The host that died comes back, and what is left of the run there ends the same way.

@@ -20,6 +20,8 @@ pub enum Ending {
     Finished,
     /// What ran before it runs again.
     TakenBack,
+    /// What it had committed stands, and the next run of its command goes on from there.
+    Stands,
     /// A person is needed.
     Undecided,
 }
@@ -80,8 +82,24 @@ pub(crate) async fn recover_one(site: &Site<'_>, dead: &Unfinished) -> Result<Re
         "settle" => settle::go_on(site, run).await,
         "restore" | "undo" if run.entries().intended(FENCE).is_some() => go_on(site, run, dead).await,
         "guard" if run.entries().intended(GUARDED).is_some() => leave_to_a_person(run).await,
+        "migrate run" | "migrate down" => leave_as_it_stands(run).await,
         _ => abandon(site, run).await,
     }
+}
+
+/// The server has rolled back what was not committed, and the history in the database says what was:
+/// there is nothing to end that the next migration does not end by itself.
+async fn leave_as_it_stands(run: Run) -> Result<Recovered, Error> {
+    let (id, command) = (run.record().id.clone(), run.record().command.clone());
+    let mut state =
+        "what it had committed stands, the rest was rolled back; `backstay migrate status` says which, and \
+                     the next `backstay migrate run` goes on from there"
+            .to_owned();
+    if let Some(before) = &run.record().snapshot {
+        state = format!("{state}; `backstay restore {before} --only database` takes all of it back");
+    }
+    run.end(Outcome::Stuck, Some(format!("died; {state}"))).await;
+    Ok(Recovered { run: id, command, ending: Ending::Stands, state, restored: None })
 }
 
 /// A guarded deploy that was cut off may have done anything. What it did stands; what was before it is

@@ -7,7 +7,7 @@ use crate::recover::{Ending, recover_one};
 
 /// Commands that change nothing that runs: several may go on at once.
 const BESIDE: [&str; 4] = ["snapshot", "prove", "check", "prune"];
-const OURS: [&str; 4] = ["guard", "restore", "undo", "settle"];
+const OURS: [&str; 6] = ["guard", "restore", "undo", "settle", "migrate run", "migrate down"];
 
 /// A run that has to end before another may change what runs.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 use backstay_config::{MigrationSource, Migrations};
 use backstay_migrate::{DownReport, DownTo, Folder, RunOptions, RunReport, Target, down, plan, run as apply, status};
+use backstay_model::SnapshotId;
 
 use crate::arguments::{Confirmation, DryRun, Migrate, MigrateDown, MigrateRun};
 use crate::exit::Exit;
@@ -9,6 +10,7 @@ use crate::surroundings::Surroundings;
 use crate::wiring::{Project, Release, database_settings};
 
 mod gate;
+mod recorded;
 mod rehearse;
 mod text;
 
@@ -79,6 +81,11 @@ impl Site {
         Ok(Self { project, migrations, target: Target::new(settings), folder, database })
     }
 
+    async fn nothing_pending(&self) -> Result<bool, Failure> {
+        let status = status(&self.target, self.folder.as_ref()).await?;
+        Ok(status.pending.is_empty() && status.half_done.is_empty() && status.faults.is_empty())
+    }
+
     fn folder(&self) -> Result<&Folder, Failure> {
         self.folder.as_ref().ok_or_else(|| {
             Failure::refused("the migrations are another tool's, which only it can plan")
@@ -92,7 +99,6 @@ async fn up(surroundings: &Surroundings, arguments: MigrateRun) -> Result<Report
     let options = RunOptions {
         per_file: arguments.per_file,
         lock_timeout: site.migrations.lock_timeout.duration(),
-        snapshot: arguments.snapshot.clone(),
         ..RunOptions::default()
     };
     match arguments.dry_run {
@@ -103,17 +109,59 @@ async fn up(surroundings: &Surroundings, arguments: MigrateRun) -> Result<Report
         None => {}
     }
     let release = Release::open(surroundings).await?;
-    let behind = gate::pass(&release, &site, arguments.snapshot.as_ref()).await?;
-    let Some(folder) = &site.folder else { return rehearse::foreign(&release, &site, &behind).await };
-    let options = RunOptions { snapshot: behind.snapshot.clone(), ..options };
-    let report = match apply(&release.context, &site.target, folder, &options).await {
-        Ok(report) => report,
-        Err(error) => return gate::after_failure(&release, &site, Failure::from(error), &behind).await,
-    };
-    Ok(applied(&report, behind.snapshot.as_ref()).of_run(&release.context.run))
+    if site.folder.is_some() && site.nothing_pending().await? {
+        return ran(&release, &site, &options).await.map(|report| applied(&report, None));
+    }
+    let claim = recorded::claim(&release).await?;
+    let ended = up_under(&release, &site, &options, arguments.snapshot.as_ref()).await;
+    claim.release().await;
+    match ended? {
+        Ended::Well(report) => Ok(*report),
+        Ended::Badly(failure, behind) => gate::after_failure(&release, &site, *failure, &behind).await,
+    }
 }
 
-fn applied(report: &RunReport, snapshot: Option<&backstay_model::SnapshotId>) -> Report {
+enum Ended {
+    Well(Box<Report>),
+    /// After it was begun: the way back may have to be gone.
+    Badly(Box<Failure>, gate::Behind),
+}
+
+/// Under the lease for changing.
+async fn up_under(
+    release: &Release,
+    site: &Site,
+    options: &RunOptions,
+    named: Option<&SnapshotId>,
+) -> Result<Ended, Failure> {
+    // Who held the lease before may have done it.
+    if site.folder.is_some() && site.nothing_pending().await? {
+        let report = ran(release, site, options).await?;
+        return Ok(Ended::Well(Box::new(applied(&report, None))));
+    }
+    let behind = gate::pass(release, site, named).await?;
+    let snapshot = behind.snapshot.as_ref();
+    let run = recorded::begin(release, site, "migrate run", snapshot).await?;
+    let ended = if site.folder.is_some() {
+        let options = RunOptions { snapshot: behind.snapshot.clone(), ..options.clone() };
+        let ended = ran(release, site, &options).await;
+        let ended = recorded::end(run, ended, |report| recorded::files("applied", &report.applied)).await;
+        ended.map(|report| applied(&report, snapshot))
+    } else {
+        let ended = rehearse::foreign(release, site, &behind).await;
+        recorded::end(run, ended, |_| "the command ended well".to_owned()).await
+    };
+    Ok(match ended {
+        Ok(report) => Ended::Well(Box::new(report.of_run(&release.context.run))),
+        Err(failure) => Ended::Badly(Box::new(failure), behind),
+    })
+}
+
+async fn ran(release: &Release, site: &Site, options: &RunOptions) -> Result<RunReport, Failure> {
+    Ok(apply(&release.context, &site.target, site.folder()?, options).await?)
+}
+
+fn applied(report: &RunReport, snapshot: Option<&SnapshotId>) -> Report {
     if report.applied.is_empty() {
         return Report::seen("Nothing was pending.").field("migrated", report);
     }
@@ -146,8 +194,16 @@ async fn back(surroundings: &Surroundings, arguments: MigrateDown) -> Result<Rep
         "Run down files: they may drop columns and tables with what is in them.",
     )?;
     let options = RunOptions { lock_timeout: site.migrations.lock_timeout.duration(), ..RunOptions::default() };
-    let report = down(&release.context, &site.target, site.folder()?, to, &options).await?;
-    Ok(reverted(&report).of_run(&release.context.run))
+    let folder = site.folder()?;
+    let claim = recorded::claim(&release).await?;
+    let ended = async {
+        let run = recorded::begin(&release, &site, "migrate down", None).await?;
+        let ended = down(&release.context, &site.target, folder, to, &options).await.map_err(Failure::from);
+        recorded::end(run, ended, |report| recorded::files("went down from", &report.reverted)).await
+    }
+    .await;
+    claim.release().await;
+    Ok(reverted(&ended?).of_run(&release.context.run))
 }
 
 fn reverted(report: &DownReport) -> Report {

@@ -5,8 +5,9 @@ use backstay_part::Recorded;
 use backstay_postgres::ServerFacts;
 use backstay_repository::Entry;
 use backstay_restore::{Source, Wish, execute, plan};
+use backstay_run::{Context, Interrupt};
 
-use super::Site;
+use super::{Site, recorded};
 use crate::exit::Exit;
 use crate::report::{Failure, Report, State};
 use crate::restored;
@@ -27,12 +28,16 @@ pub struct Behind {
 
 /// Asks the gate, and pins the snapshot it opens with.
 pub async fn pass(release: &Release, site: &Site, named: Option<&SnapshotId>) -> Result<Behind, Failure> {
-    if site.folder.is_some() && nothing_pending(site).await? {
-        return Ok(Behind::default());
-    }
     let (candidates, _) = candidates(release, site, named).await?;
     let live = tools(&site.target).await?;
-    match gate(release.project.settings.production, &live, &candidates, named) {
+    let mut decided = gate(release.project.settings.production, &live, &candidates, named);
+    if named.is_none()
+        && !matches!(decided, Gate::Open { snapshot: Some(_) })
+        && let Some(id) = behind_half_done(release, site).await?
+    {
+        decided = Gate::Open { snapshot: Some(id) };
+    }
+    match decided {
         Gate::Open { snapshot } => {
             let mut newly_pinned = false;
             if let Some(id) = &snapshot {
@@ -52,6 +57,20 @@ pub async fn pass(release: &Release, site: &Site, named: Option<&SnapshotId>) ->
     }
 }
 
+/// Where a run stopped in the middle of a file, no snapshot stands at the head of now: the one behind that run is
+/// what takes the whole of it back, so whoever goes on goes on with that.
+async fn behind_half_done(release: &Release, site: &Site) -> Result<Option<SnapshotId>, Failure> {
+    if site.folder.is_none() || status(&site.target, site.folder.as_ref()).await?.half_done.is_empty() {
+        return Ok(None);
+    }
+    let environment = &release.context.environment;
+    let runs = release.repository.runs(environment).await?;
+    let stopped = runs.into_iter().find(|run| run.command == "migrate run" && run.outcome != Some(Outcome::Done));
+    let Some(id) = stopped.and_then(|run| run.snapshot) else { return Ok(None) };
+    let entries = release.repository.list(Some(environment)).await?;
+    Ok(entries.into_iter().find(|entry| entry.manifest.id == id && entry.is_proven()).map(|entry| entry.manifest.id))
+}
+
 /// Lifts the pins of migrations, whose release is settled now. Returns the snapshots.
 pub async fn settle_pins(release: &Release) -> Result<Vec<SnapshotId>, Failure> {
     let mut lifted = Vec::new();
@@ -62,11 +81,6 @@ pub async fn settle_pins(release: &Release) -> Result<Vec<SnapshotId>, Failure> 
         }
     }
     Ok(lifted)
-}
-
-async fn nothing_pending(site: &Site) -> Result<bool, Failure> {
-    let status = status(&site.target, site.folder.as_ref()).await?;
-    Ok(status.pending.is_empty() && status.half_done.is_empty() && status.faults.is_empty())
 }
 
 /// The newest proven snapshot whose migration head is the live one's.
@@ -139,8 +153,12 @@ pub async fn after_failure(
     let entry = release.repository.entry(&release.context.environment, snapshot).await?;
     let source = Source::open(&release.repository, &entry).await?;
     let wish = Wish { only: Some([PartKind::Database].into()), ..Wish::default() };
-    let plan = plan(&release.site(), &source, &wish).await?;
-    let done = execute(&release.site(), &source, &plan, &restored::choices(release)).await?;
+    // A run of its own, which nobody asked to stop.
+    let inner =
+        Context { run: recorded::next_run(release), interrupt: Interrupt::default(), ..release.context.clone() };
+    let place = release.site().within(&inner);
+    let plan = plan(&place, &source, &wish).await?;
+    let done = execute(&place, &source, &plan, &restored::choices(release)).await?;
     let report = restored::report(release, &done);
     if done.outcome != Outcome::Done {
         return Ok(report);

@@ -62,12 +62,9 @@ async fn rehearse(release: &Release, site: &Site, options: &RunOptions, copy: Ta
 /// Another tool's command, for real.
 pub async fn foreign(release: &Release, site: &Site, behind: &gate::Behind) -> Result<Report, Failure> {
     let command = command_on(site, &site.target)?;
-    let ran = run_command(&release.context, &site.target, &command, RunOptions::default().lock_wait).await;
-    let report = match ran {
-        Ok(report) => report,
-        Err(error) => return gate::after_failure(release, site, Failure::from(error), behind).await,
-    };
-    let done = Report::changed(told(&report, "Ran")).field("migrated", &report).of_run(&release.context.run);
+    let wait = RunOptions::default().lock_wait;
+    let report = run_command(&release.context, &site.target, &command, wait).await?;
+    let done = Report::changed(told(&report, "Ran")).field("migrated", &report);
     Ok(match &behind.snapshot {
         Some(snapshot) => done.of_snapshot(snapshot),
         None => done,
