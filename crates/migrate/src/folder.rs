@@ -215,6 +215,14 @@ impl Script {
         Some(Self { file: file.to_owned(), sql, checksum, no_transaction })
     }
 
+    /// Whether these are the bytes that another `core.autocrlf`, or an editor's byte order mark, made of this text.
+    pub(crate) fn was_with_other_line_ends(&self, checksum: &[u8]) -> bool {
+        let bare = self.sql.trim_start_matches('\u{feff}').replace("\r\n", "\n");
+        let windows = bare.replace('\n', "\r\n");
+        let marked = [format!("\u{feff}{bare}"), format!("\u{feff}{windows}")];
+        [bare, windows].iter().chain(&marked).any(|text| *Sha384::digest(text.as_bytes()) == *checksum)
+    }
+
     pub(crate) fn from_text(file: &str, sql: &str) -> Option<Self> {
         Self::new(file, sql.as_bytes().to_vec())
     }

@@ -126,7 +126,12 @@ fn fault_of(applied: &Applied, folder: &Folder, resumable: &[i64]) -> Option<Fau
         return Some(Fault::new(file, None, FaultKind::Dirty, text));
     }
     (applied.checksum != migration.up.checksum && applied.success).then(|| {
-        let text = "was edited after it had been applied; put back its text and write a new migration";
+        let text = if migration.up.was_with_other_line_ends(&applied.checksum) {
+            "has other line ends, or another byte order mark, than when it was applied, and the checksum counts them; \
+             put them back (in Git: `*.sql -text` in .gitattributes)"
+        } else {
+            "was edited after it had been applied; put back its text and write a new migration"
+        };
         Fault::new(file, None, FaultKind::Edited, text)
     })
 }
