@@ -12,7 +12,7 @@ use crate::decide::Ended;
 /// How long a command that was asked to end may take before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Runs the deploy with its output passed through. When its time is up, or guard is asked to stop, it
+/// Runs the deploy with its output passed through as what it is beside a result: to standard error. When its time is up, or guard is asked to stop, it
 /// ends with all its children.
 pub async fn run(
     words: &[OsString],
@@ -29,6 +29,7 @@ pub async fn run(
         .args(arguments)
         .current_dir(folder)
         .envs(variables.iter().map(|(name, value)| (name, value)))
+        .stdout(std::io::stderr())
         .process_group(0)
         .spawn();
     let mut child = match spawned {
