@@ -2,21 +2,24 @@
 
 #![expect(clippy::expect_used, reason = "the whole crate is tests; Clippy knows only the functions marked so")]
 
+#[path = "../incidents/main.rs"]
 mod architecture;
 mod bad_input;
 mod cut_short;
 mod discretion;
 mod documents;
+mod exit_codes;
 mod export;
 mod ground;
 mod guard;
-#[path = "../incidents/main.rs"]
 mod incidents;
 mod killed;
 mod killed_at_random;
 mod migrate;
+mod progress;
 mod prune;
 mod restore;
+mod screens;
 mod stack_database;
 mod stack_health;
 mod tidy;

@@ -47,7 +47,10 @@ fn main() -> ExitCode {
     let printer = surroundings.printer;
     let name = commands::name(arguments.command.as_ref());
     // A panic is a bug of ours, and ends with the exit code for one.
-    let ended = panic::catch_unwind(AssertUnwindSafe(|| run(&surroundings, arguments.command)));
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| {
+        provoked_bug();
+        run(&surroundings, arguments.command)
+    }));
     let report = ended.unwrap_or_else(|_| bug());
     printer.print(name, &report);
     report.exit.into()
@@ -87,6 +90,14 @@ async fn tell(surroundings: &Surroundings, name: &str, report: &Report) {
     let Ok(project) = wiring::Project::find(surroundings) else { return };
     if let Err(error) = wiring::Hooks::of(&project).on_result(&report.json(name)).await {
         surroundings.printer.note(&format!("warning: {error}"));
+    }
+}
+
+/// What a bug looks like can be tried: only in a build for development, where this variable is set.
+#[expect(clippy::panic, reason = "it stands in for the panic that nobody foresees")]
+fn provoked_bug() {
+    if cfg!(debug_assertions) && env::var_os("BACKSTAY_TEST_BUG").is_some() {
+        panic!("BACKSTAY_TEST_BUG asked for this");
     }
 }
 
