@@ -2,8 +2,11 @@
 //! what happened there. The reports of a file share one cluster, each with a database of its own.
 
 mod beside;
+mod deploys;
 mod false_success;
 mod lost_way_back;
+mod migrations;
+mod stored;
 
 use std::collections::BTreeSet;
 use std::fs;
