@@ -2,7 +2,6 @@
 
 #![expect(clippy::expect_used, reason = "the whole crate is tests; Clippy knows only the functions marked so")]
 
-#[path = "../incidents/main.rs"]
 mod architecture;
 mod bad_input;
 mod cut_short;
@@ -12,6 +11,7 @@ mod exit_codes;
 mod export;
 mod ground;
 mod guard;
+#[path = "../incidents/main.rs"]
 mod incidents;
 mod killed;
 mod killed_at_random;
