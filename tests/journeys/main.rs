@@ -24,4 +24,5 @@ mod stack_database;
 mod stack_health;
 mod tidy;
 mod under_load;
+mod warm;
 mod wire;

@@ -150,6 +150,9 @@ pub struct Snapshot {
     /// Do not, though the environment would
     #[arg(long)]
     pub no_prove: bool,
+    /// Keep the proven copy of the database beside the live one, so that a restore has nothing to load
+    #[arg(long, conflicts_with = "no_prove")]
+    pub keep_warm: bool,
     /// A label, may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
@@ -354,6 +357,9 @@ pub struct Guard {
     /// Stop writers before the snapshot, so that nothing can be lost
     #[arg(long)]
     pub fence: bool,
+    /// Keep the proven copy of the database, so that taking back has nothing to load
+    #[arg(long)]
+    pub keep_warm: bool,
     /// The deploy
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,

@@ -21,6 +21,7 @@ mod restored;
 mod secret_file;
 mod surroundings;
 mod usage;
+mod warm_copies;
 mod wiring;
 
 use std::env;

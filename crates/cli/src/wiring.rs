@@ -16,7 +16,7 @@ mod service_tools;
 mod store;
 
 pub use containers::Containers;
-pub use databases::{address_in, database_settings, settings_through};
+pub use databases::{address_in, database_settings, server_parts, settings_through};
 pub use exported::exported;
 pub use found::found;
 pub use hooks::Hooks;

@@ -44,6 +44,11 @@ impl Recorded {
         })
     }
 
+    /// What tells this capture from every other.
+    pub fn facts_digest(&self) -> String {
+        self.record.facts.digest.to_string()
+    }
+
     /// The facts in the part's own type.
     pub fn facts<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_value(self.facts.clone())

@@ -14,6 +14,7 @@ pub mod fakes;
 mod part;
 mod site;
 mod token;
+mod warm;
 mod workload;
 
 pub use command_workload::{CommandWorkload, TimedCommand};
@@ -23,4 +24,5 @@ pub use exported::Exported;
 pub use part::{Part, Proof, Standing};
 pub use site::Site;
 pub use token::Token;
+pub use warm::WarmCopy;
 pub use workload::{Condition, NoWorkload, Workload};

@@ -3,7 +3,7 @@ use backstay_model::{Finding, Loss, PartKind, PartName, PartPlan, RunId};
 use backstay_repository::SnapshotWriter;
 use backstay_run::Context;
 
-use crate::{Captured, Error, Recorded, Token};
+use crate::{Captured, Error, Recorded, Token, WarmCopy};
 
 /// One kind of thing that can be taken back: `capture → stage → prove → activate → revert | settle`.
 ///
@@ -35,6 +35,29 @@ pub trait Part: Send + Sync {
 
     /// Builds the recorded state beside the live one, which stays untouched.
     async fn stage(&self, context: &Context, recorded: &Recorded) -> Result<Token, Error>;
+
+    /// Takes up the warm copy of the recorded state, where there is one: staged and proven, with nothing to
+    /// load. What was changed since it was proven is not given.
+    async fn take_warm(&self, _context: &Context, _recorded: &Recorded) -> Result<Option<Token>, Error> {
+        Ok(None)
+    }
+
+    /// Keeps what was staged and proven as a warm copy, whatever becomes of the run; earlier ones of other
+    /// captures go. Does nothing where staging loads nothing.
+    async fn keep_warm(&self, _context: &Context, _recorded: &Recorded, _staged: &Token) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// The warm copies there are.
+    async fn warm(&self, _context: &Context) -> Result<Vec<WarmCopy>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Drops the warm copies, but for those of captures with these facts and those a run has taken up. Says
+    /// which.
+    async fn cool(&self, _context: &Context, _kept: &[String]) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
 
     /// For undo: the token with which `activate` brings back what `activated` (the token of an
     /// earlier run's activation) replaced. Fails where that was let go.

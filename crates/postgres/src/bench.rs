@@ -152,6 +152,12 @@ impl Bench {
         self.repository.read_whole(root, 1 << 30).await.unwrap()
     }
 
+    /// Captures, and says what a restore would be given.
+    pub(crate) async fn capture_to_restore(&self, part: &ServerPart) -> Recorded {
+        let (captured, _) = self.capture(part).await.unwrap();
+        self.recorded(&captured).await
+    }
+
     /// What a restore would be given.
     pub(crate) async fn recorded(&self, captured: &Captured) -> Recorded {
         let contents = self.writer.bytes(serde_json::to_vec(&captured.contents).unwrap()).await.unwrap();

@@ -1,8 +1,11 @@
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
 use backstay_testkit::wait_until;
 
 use super::*;
 use crate::bench::Bench;
-use crate::{Fingerprint, Options, RowSum, RowsOf};
+use crate::{Fingerprint, LocalTools, Options, RowSum, RowsOf, Tool, ToolCall, ToolOutcome, Tools};
 
 fn table<'a>(facts: &'a ServerFacts, name: &str) -> &'a TableFacts {
     let (schema, name) = name.split_once('.').unwrap();
@@ -285,6 +288,49 @@ async fn ranges_of_blocks_together_are_the_whole_table() {
     assert_eq!((whole.rows(), whole.bytes(), whole.fingerprint()), (parts.rows(), parts.bytes(), parts.fingerprint()));
 }
 
+/// Has pg_dump write out the rows as well, under the same exported snapshot.
+struct Witness {
+    tools: Arc<LocalTools>,
+    rows: Mutex<Vec<u8>>,
+}
+
+#[async_trait]
+impl Tools for Witness {
+    async fn version(&self, tool: Tool, major: u32) -> Result<String, Error> {
+        self.tools.version(tool, major).await
+    }
+
+    async fn run(&self, call: ToolCall<'_>) -> Result<ToolOutcome, Error> {
+        if let Some(snapshot) = call.arguments.iter().find(|argument| argument.starts_with("--snapshot=")) {
+            let output = tempfile::NamedTempFile::new().unwrap();
+            let rows = ToolCall {
+                arguments: vec!["--data-only".to_owned(), snapshot.clone()],
+                options: call.options.clone(),
+                output: Some(output.path()),
+                ..call
+            };
+            self.tools.run(rows).await?;
+            *self.rows.lock().unwrap() = std::fs::read(output.path()).unwrap();
+        }
+        self.tools.run(call).await
+    }
+}
+
+impl Witness {
+    fn rows_of(&self, table: &str) -> Vec<String> {
+        let text = String::from_utf8(self.rows.lock().unwrap().clone()).unwrap();
+        let begin = format!("COPY public.pgbench_{table} ");
+        let rows = text.lines().skip_while(|line| !line.starts_with(&begin)).skip(1);
+        sorted(rows.take_while(|line| *line != "\\."))
+    }
+}
+
+fn sorted<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut lines: Vec<_> = lines.map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_captured_while_others_write_are_of_one_moment() {
     let Some(bench) = Bench::start().await else { return };
@@ -300,9 +346,12 @@ async fn rows_captured_while_others_write_are_of_one_moment() {
     };
     assert!(pgbench(&["-i"]).wait().unwrap().success());
     let mut writers = pgbench(&["-c", "3", "-T", "600"]);
+    let witness = Arc::new(Witness { tools: bench.tools(), rows: Mutex::default() });
     let written = || bench.cluster.sql("shop", "select count(*) > 50 from pgbench_history") == "t";
     wait_until("there are writes", written);
-    let (captured, facts) = bench.capture(&bench.part("postgres", &["shop"])).await.unwrap();
+    let shop = bench.part("postgres", &["shop"]);
+    let part = ServerPart::new("database".parse().unwrap(), shop.databases().to_vec(), witness.clone(), quick());
+    let (captured, facts) = bench.capture(&part).await.unwrap();
     assert!(writers.try_wait().unwrap().is_none(), "they wrote all the while");
     writers.kill().unwrap();
     writers.wait().unwrap();
@@ -317,4 +366,9 @@ async fn rows_captured_while_others_write_are_of_one_moment() {
     }
     assert!(table(&facts, "public.pgbench_history").rows > 50);
     assert_eq!(sums, [sums[0]; 4]);
+    for name in ["accounts", "tellers", "branches", "history"] {
+        let stream = &table(&facts, &format!("public.pgbench_{name}")).ranges[0].stream;
+        let text = String::from_utf8(bench.text(&captured, stream).await).unwrap();
+        assert!(sorted(text.lines()) == witness.rows_of(name), "{name} is not what pg_dump saw at the same moment");
+    }
 }

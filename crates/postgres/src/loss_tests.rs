@@ -54,8 +54,7 @@ async fn what_only_the_kept_database_holds_is_counted_written_out_and_can_be_loa
     bench.cluster.create("shop");
     bench.cluster.sql("shop", SHOP);
     let part = bench.part_with("postgres", &["shop"], &["public.sessions"], crate::Options::default());
-    let (captured, _) = bench.capture(&part).await.unwrap();
-    let recorded = bench.recorded(&captured).await;
+    let recorded = bench.capture_to_restore(&part).await;
     bench.cluster.sql("shop", WRITES);
     let staged = part.stage(&bench.context, &recorded).await.unwrap();
     let proof = part.prove(&bench.context, &recorded, &staged).await.unwrap();
@@ -142,8 +141,7 @@ async fn rows_that_lie_in_another_partition_of_a_copy_are_not_called_lost() {
     bench.cluster.create("shop");
     bench.cluster.sql("shop", MOODS);
     let part = bench.part("postgres", &["shop"]);
-    let (captured, _) = bench.capture(&part).await.unwrap();
-    let recorded = bench.recorded(&captured).await;
+    let recorded = bench.capture_to_restore(&part).await;
     bench
         .cluster
         .sql("shop", "insert into moods values (21, 'a'), (21, 'b'); delete from moods where id = 1 and mood = 'h'");
@@ -171,8 +169,7 @@ async fn a_plan_says_zero_only_where_nothing_was_written() {
     bench.cluster.create("shop");
     bench.cluster.sql("shop", SHOP);
     let part = bench.part_with("postgres", &["shop"], &["public.sessions"], crate::Options::default());
-    let (captured, _) = bench.capture(&part).await.unwrap();
-    let recorded = bench.recorded(&captured).await;
+    let recorded = bench.capture_to_restore(&part).await;
     let plan = async || part.plan(&bench.context, &recorded).await.unwrap();
     assert_eq!(plan().await.loss.unwrap().rows(), 0);
 

@@ -34,6 +34,12 @@ pub(crate) async fn prove(
             let reason = format!("{} is not there, or not as it was staged", trio.staged);
             return Err(Error::Refused { action: "prove the staged databases", reasons: vec![reason] });
         };
+        // A warm copy has been closed since it was proven, and nothing was written to it.
+        if let Some(entry) = entries.get(&trio.staged).filter(|_| mark.warm.is_some())
+            && swap::still_proven(&mut outside, entry).await?
+        {
+            continue;
+        }
         let reproof = Reproof { part, context, recorded, server: &facts, facts: database, trio };
         reproof.open(&mut outside, true).await?;
         let findings = tokio::select! {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backstay_model::{Finding, Loss, PartKind, PartName, PartPlan, RunId};
-use backstay_part::{Captured, Part, Proof, Recorded, Standing, Token};
+use backstay_part::{Captured, Part, Proof, Recorded, Standing, Token, WarmCopy};
 use backstay_repository::SnapshotWriter;
 use backstay_run::Context;
 
@@ -133,6 +133,27 @@ impl Part for ServerPart {
 
     async fn stage(&self, context: &Context, recorded: &Recorded) -> Result<Token, backstay_part::Error> {
         self.explain("stage", stage::stage(self, context, recorded).await)
+    }
+
+    async fn take_warm(&self, context: &Context, recorded: &Recorded) -> Result<Option<Token>, backstay_part::Error> {
+        self.explain("take up the warm copy of", stage::warm::take(self, context, recorded).await)
+    }
+
+    async fn keep_warm(
+        &self,
+        context: &Context,
+        recorded: &Recorded,
+        staged: &Token,
+    ) -> Result<(), backstay_part::Error> {
+        self.explain("keep a warm copy of", stage::warm::keep(self, context, recorded, staged).await)
+    }
+
+    async fn warm(&self, _context: &Context) -> Result<Vec<WarmCopy>, backstay_part::Error> {
+        self.explain("look for warm copies of", stage::warm::list(self).await)
+    }
+
+    async fn cool(&self, _context: &Context, kept: &[String]) -> Result<Vec<String>, backstay_part::Error> {
+        self.explain("drop the warm copies of", stage::warm::cool(self, kept).await)
     }
 
     async fn stage_kept(&self, context: &Context, activated: &Token) -> Result<Token, backstay_part::Error> {

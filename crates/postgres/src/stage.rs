@@ -9,6 +9,7 @@ mod refusals;
 mod roles;
 pub(crate) mod room;
 mod rows;
+pub(crate) mod warm;
 
 use backstay_model::RunId;
 use backstay_part::{Recorded, Token};
@@ -87,7 +88,7 @@ pub(crate) async fn abandon(part: &ServerPart, context: &Context, run: &RunId, w
 /// The copies of `run` that were left.
 pub(crate) async fn left(part: &ServerPart, run: &RunId) -> Result<Vec<String>, Error> {
     let mut session = connect_outside(part, &live(part), "look").await?;
-    let left = swap::staged_by(&mut session, run).await?;
+    let left = swap::left_by(&mut session, run).await?;
     session.close().await;
     Ok(left)
 }

@@ -68,8 +68,7 @@ async fn a_copy_that_is_not_what_was_captured_is_told_by_name() {
     let asserted =
         ["select count(*) = 10 from orders", "select id = 2 from lines", "select true from nowhere", "select 1"];
     let part = bench.part_that_asserts("shop", &asserted);
-    let (captured, _) = bench.capture(&part).await.unwrap();
-    let recorded = bench.recorded(&captured).await;
+    let recorded = bench.capture_to_restore(&part).await;
     let token = part.stage(&bench.context, &recorded).await.unwrap();
     let staged = Switch::read(&token).unwrap().databases[0].staged.clone();
     assert!(part.activate(&bench.context, &token).await.is_err(), "it was not proven");
@@ -115,8 +114,7 @@ async fn staging_that_dies_anywhere_is_begun_again_or_cleared_away() {
          create materialized view seen as select * from orders; alter database shop set work_mem = '5MB'",
     );
     let part = bench.part("postgres", &["shop"]);
-    let (captured, _) = bench.capture(&part).await.unwrap();
-    let recorded = bench.recorded(&captured).await;
+    let recorded = bench.capture_to_restore(&part).await;
     let (token, places) = Fuse::counted(part.stage(&bench.context, &recorded)).await;
     let token = token.unwrap();
     part.abandon(&bench.context, &bench.context.run, None).await.unwrap();
@@ -172,8 +170,7 @@ async fn what_the_server_was_still_doing_for_a_client_that_died_does_not_come_af
     bench.cluster.create("shop");
     bench.cluster.sql("shop", "create table orders (what text); insert into orders values ('old')");
     let part = bench.part("postgres", &["shop"]);
-    let (captured, _) = bench.capture(&part).await.unwrap();
-    let recorded = bench.recorded(&captured).await;
+    let recorded = bench.capture_to_restore(&part).await;
     // Nobody changes the list of databases as long as this stands.
     let hold = async || {
         let mut holder = connect(&bench.settings("postgres", "postgres"), "holder").await.unwrap();
@@ -213,8 +210,7 @@ async fn a_copy_that_was_live_for_a_while_stays_only_where_something_was_written
     bench.cluster.create("shop");
     bench.cluster.sql("shop", "create table orders (what text); insert into orders values ('old')");
     let part = bench.part("postgres", &["shop"]);
-    let (captured, _) = bench.capture(&part).await.unwrap();
-    let recorded = bench.recorded(&captured).await;
+    let recorded = bench.capture_to_restore(&part).await;
     let run = &bench.context.run;
     let meanwhile =
         [("select * from orders", 0), ("insert into orders values ('more')", 1), ("select lo_create(7)", 1)];
@@ -241,8 +237,7 @@ async fn a_role_that_may_have_few_sessions_stages_with_few() {
     let tables = (1..9)
         .map(|n| format!("create table t{n} as select n from generate_series(1, 9) n; create index on t{n} (n);"));
     bench.cluster.sql_as("few", "shop", &tables.collect::<String>()).unwrap();
-    let (captured, _) = bench.capture(&bench.part("postgres", &["shop"])).await.unwrap();
-    let recorded = bench.recorded(&captured).await;
+    let recorded = bench.capture_to_restore(&bench.part("postgres", &["shop"])).await;
     let part = bench.part("few", &["shop"]);
     let token = part.stage(&bench.context, &recorded).await.unwrap();
     let proof = part.prove(&bench.context, &recorded, &token).await.unwrap();
@@ -264,8 +259,7 @@ async fn a_copy_for_which_the_disk_is_too_small_is_refused_before_it_is_begun() 
     let Some(bench) = Bench::start().await else { return };
     bench.cluster.create("shop");
     let part = bench.part("postgres", &["shop"]);
-    let (captured, _) = bench.capture(&part).await.unwrap();
-    let mut recorded = bench.recorded(&captured).await;
+    let mut recorded = bench.capture_to_restore(&part).await;
     assert_eq!(part.plan(&bench.context, &recorded).await.unwrap().refusals, Vec::<String>::new());
     recorded.facts["databases"][0]["bytes"] = (1_u64 << 60).into();
     let refusals = part.plan(&bench.context, &recorded).await.unwrap().refusals;

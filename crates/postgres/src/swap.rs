@@ -14,6 +14,7 @@ mod rights;
 mod script;
 mod settle;
 mod standing;
+mod warm;
 mod writes;
 
 use backstay_model::RunId;
@@ -28,7 +29,8 @@ pub(crate) use mark::{Mark, State, with_mark, words_of};
 pub(crate) use names::{kept_name, staged_name};
 pub(crate) use outside::{connect_alone, connect_in_name_of, connect_outside};
 pub(crate) use rights::{renaming_refusals, standbys};
-pub(crate) use settle::{Written, abandon, drop_database, settle, staged_by};
+pub(crate) use settle::{Written, abandon, drop_database, left_by, settle};
+pub(crate) use warm::{bytes, cool, has_warm, keep_warm, still_proven, take_warm, warm};
 pub(crate) use writes::counted;
 
 use crate::{Error, ServerPart};

@@ -153,6 +153,7 @@ pub async fn snapshot(site: &Site<'_>) -> Entry {
         purpose: Purpose::Deliberate,
         pin: None,
         prove: false,
+        keep_warm: false,
         origin: backstay_model::Origin::default(),
         skip_if_unchanged: false,
         health: None,

@@ -1,5 +1,5 @@
 use backstay_model::{Event, Examination, Judgement, PartName, Verdict};
-use backstay_part::{Part, Site, Token};
+use backstay_part::{ErrorKind, Part, Recorded, Site, Token};
 use backstay_run::{Mark, Run};
 
 use crate::course::{stage_step, token};
@@ -31,11 +31,22 @@ async fn stage(site: &Site<'_>, run: &mut Run, source: &Source, name: &PartName)
     let step = stage_step(name);
     site.context.hear(Event::StepBegan { step: step.clone() });
     run.note(&step, Mark::Intent, &()).await?;
-    let staged = site.context.interrupt.unless(part.stage(site.context, recorded)).await;
+    let staged = site.context.interrupt.unless(warm_or_new(site, part.as_ref(), recorded)).await;
     let staged = staged.ok_or(Error::Interrupted)??;
     run.note(&step, Mark::Done, &staged).await?;
     site.context.hear(Event::StepEnded { step, remark: None });
     Ok(())
+}
+
+/// A warm copy needs no load. Where it cannot be had, a new one is built.
+async fn warm_or_new(site: &Site<'_>, part: &dyn Part, recorded: &Recorded) -> Result<Token, backstay_part::Error> {
+    match part.take_warm(site.context, recorded).await {
+        Ok(Some(warm)) => return Ok(warm),
+        Ok(None) => {}
+        Err(error) if error.kind == ErrorKind::Interrupted => return Err(error),
+        Err(error) => site.context.warn(crate::error::chain(&error)),
+    }
+    part.stage(site.context, recorded).await
 }
 
 async fn prove(site: &Site<'_>, run: &mut Run, source: &Source, name: &PartName) -> Result<(), Error> {

@@ -21,7 +21,7 @@ pub struct Proven {
 pub async fn prove(site: &Site<'_>, entry: &Entry) -> Result<Proven, Error> {
     let claim = Claim::take(site.context, site.repository, site.lent, LeasePurpose::Read, site.lease_wait).await?;
     let proven = match claim.lender() {
-        Some(_) => prove_under(site, &entry.manifest).await,
+        Some(_) => prove_under(site, &entry.manifest, Copies::Go).await,
         None => prove_as_run(site, &entry.manifest).await,
     };
     claim.release().await;
@@ -33,7 +33,7 @@ async fn prove_as_run(site: &Site<'_>, manifest: &Manifest) -> Result<Proven, Er
     let beginning = Beginning { command: "prove", snapshot, before: None, undoes: None, work: Value::Null };
     let mut run = Run::begin(site.context, site.repository, site.journals, beginning).await?;
     run.enter("prove");
-    match prove_under(site, manifest).await {
+    match prove_under(site, manifest, Copies::Go).await {
         Ok(proven) => {
             run.end(Outcome::Done, Some(describe(&proven.verdict.judgement).to_owned())).await;
             Ok(proven)
@@ -49,14 +49,21 @@ async fn prove_as_run(site: &Site<'_>, manifest: &Manifest) -> Result<Proven, Er
     }
 }
 
-pub(crate) async fn prove_under(site: &Site<'_>, manifest: &Manifest) -> Result<Proven, Error> {
+/// What becomes of copies that were proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Copies {
+    Go,
+    StayWarm,
+}
+
+pub(crate) async fn prove_under(site: &Site<'_>, manifest: &Manifest, copies: Copies) -> Result<Proven, Error> {
     let mut proofs = BTreeMap::new();
     let mut judgement = Judgement::Good;
     for record in &manifest.parts {
         let part = site
             .part(&record.name)
             .ok_or_else(|| Error::PartNotHere { snapshot: manifest.id.clone(), part: record.name.clone() })?;
-        match prove_and_abandon(site, part, record).await? {
+        match prove_and_abandon(site, part, record, copies).await? {
             Examined::Compared(proof) => {
                 if !proof.holds() {
                     judgement = worse(judgement, Judgement::DoesNotProve { findings: named(record, &proof.findings) });
@@ -88,11 +95,17 @@ enum Examined {
     Damaged { objects: Vec<ObjectId>, finding: String },
 }
 
-/// Whatever happens, the scratch copy is removed before this returns.
-async fn prove_and_abandon(site: &Site<'_>, part: &Arc<dyn Part>, record: &PartRecord) -> Result<Examined, Error> {
+/// Whatever happens, the scratch copy is removed before this returns, unless it is proven and stays warm.
+async fn prove_and_abandon(
+    site: &Site<'_>,
+    part: &Arc<dyn Part>,
+    record: &PartRecord,
+    copies: Copies,
+) -> Result<Examined, Error> {
     let step = format!("prove {}", record.name);
     site.context.hear(Event::StepBegan { step: step.clone() });
-    let examined = site.context.interrupt.unless(examine(site, part, record)).await;
+    let examined = site.context.interrupt.unless(examine(site, part, record, copies)).await;
+    // What stays warm is not the run's any more, and is passed over.
     let abandoned = part.abandon(site.context, &site.context.run, None).await;
     abandoned.map_err(|source| Error::Abandon { part: record.name.clone(), source })?;
     let examined = examined.ok_or(Error::Interrupted)??;
@@ -104,7 +117,12 @@ async fn prove_and_abandon(site: &Site<'_>, part: &Arc<dyn Part>, record: &PartR
     Ok(examined)
 }
 
-async fn examine(site: &Site<'_>, part: &Arc<dyn Part>, record: &PartRecord) -> Result<Examined, Error> {
+async fn examine(
+    site: &Site<'_>,
+    part: &Arc<dyn Part>,
+    record: &PartRecord,
+    copies: Copies,
+) -> Result<Examined, Error> {
     let recorded = match Recorded::open(site.repository, record).await {
         Err(error) => return damage_or(error),
         Ok(recorded) => recorded,
@@ -115,7 +133,13 @@ async fn examine(site: &Site<'_>, part: &Arc<dyn Part>, record: &PartRecord) -> 
     };
     match part.prove(site.context, &recorded, &staged).await {
         Err(error) if error.kind == ErrorKind::Damaged => Ok(damaged(&error)),
-        proof => Ok(Examined::Compared(proof?)),
+        proof => {
+            let proof = proof?;
+            if copies == Copies::StayWarm && proof.holds() {
+                part.keep_warm(site.context, &recorded, &staged).await?;
+            }
+            Ok(Examined::Compared(proof))
+        }
     }
 }
 

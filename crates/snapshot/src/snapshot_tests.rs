@@ -86,6 +86,7 @@ fn request() -> SnapshotRequest {
         purpose: Purpose::Deliberate,
         pin: None,
         prove: false,
+        keep_warm: false,
         origin: Origin::default(),
         skip_if_unchanged: false,
         health: None,

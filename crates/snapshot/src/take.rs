@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::capture::{CapturedPart, capture_all};
-use crate::prove::{Proven, prove_under};
+use crate::prove::{Copies, Proven, prove_under};
 use crate::{Error, unchanged};
 
 /// What a snapshot is asked to be.
@@ -20,6 +20,8 @@ pub struct SnapshotRequest {
     pub pin: Option<String>,
     /// Restore it into scratch and compare, before it is called done.
     pub prove: bool,
+    /// Keep the copies it was proven with, so that taking it back has nothing to load. Proves it.
+    pub keep_warm: bool,
     pub origin: Origin,
     /// Where nothing changed since the newest snapshot, that one is the answer.
     pub skip_if_unchanged: bool,
@@ -110,9 +112,10 @@ async fn take_under(site: &Site<'_>, request: &SnapshotRequest, lease: &Lease) -
         let pin = site.repository.pin(&manifest.environment, &manifest.id, why);
         pin.await.map_err(|source| Error::Repository { action: "pin the snapshot in", source })?;
     }
-    let proven = match request.prove {
-        true => Some(prove_under(site, &manifest).await?),
-        false => None,
+    let proven = match (request.keep_warm, request.prove) {
+        (true, _) => Some(prove_under(site, &manifest, Copies::StayWarm).await?),
+        (false, true) => Some(prove_under(site, &manifest, Copies::Go).await?),
+        (false, false) => None,
     };
     Ok(Taken { manifest, skipped: false, proven, bytes_stored: writer.bytes_stored() })
 }

@@ -39,6 +39,7 @@ async fn deploy(release: &Release, arguments: Guard) -> Result<Deploy, Failure> 
             purpose: Purpose::BeforeDeploy,
             pin: None,
             prove: true,
+            keep_warm: arguments.keep_warm,
             origin: crate::origin::read(&release.project).await,
             skip_if_unchanged: false,
             health: None,

@@ -1,7 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use backstay_config::Retention;
 use backstay_model::Environment;
+use backstay_part::Part;
 use backstay_repository::{Entry, Fate, Policy, PrunePlan, Pruned, Repository};
 use serde_json::{Value, json};
 
@@ -10,7 +12,8 @@ use crate::exit::Exit;
 use crate::output::{amounts, table};
 use crate::report::{Failure, Report, State};
 use crate::surroundings::Surroundings;
-use crate::wiring::{Containers, Project, images};
+use crate::warm_copies;
+use crate::wiring::{Containers, Project, images, server_parts};
 
 pub async fn run(surroundings: &Surroundings, arguments: Prune) -> Result<Report, Failure> {
     let project = Project::find(surroundings)?;
@@ -22,10 +25,18 @@ pub async fn run(surroundings: &Surroundings, arguments: Prune) -> Result<Report
         pruned = repository.prune(&plan, &context.run, arguments.dry_run, wait, context.listener.as_ref()) => pruned?,
         () = context.interrupt.requested() => return Err(interrupted(arguments.dry_run)),
     };
-    if !arguments.dry_run {
+    let mut cooled = Vec::new();
+    if !arguments.dry_run && !pruned.manifests.is_empty() {
         release_images(&project, &pruned).await;
+        match release_copies(&project, &repository).await {
+            Ok(dropped) => cooled = dropped,
+            Err(failure) => surroundings.printer.note(&format!(
+                "warning: warm copies of what was removed may be left on the database server: {}",
+                failure.what.join(": ")
+            )),
+        }
     }
-    let report = report(&plan, &pruned, arguments.dry_run);
+    let report = report(&plan, &pruned, arguments.dry_run).field("cooled", &cooled);
     Ok(if arguments.dry_run { report } else { report.of_run(&context.run) })
 }
 
@@ -90,9 +101,6 @@ fn policy(retention: &Retention, entries: &[Entry]) -> Policy {
 
 /// Lets go of the tags and anchors of pruned snapshots, on the host that holds them.
 async fn release_images(project: &Project, pruned: &Pruned) {
-    if pruned.manifests.is_empty() {
-        return;
-    }
     let containers = Containers::reach(project).await;
     let Ok(Some(images)) = images(project, &containers) else { return };
     for (_, snapshot) in &pruned.manifests {
@@ -103,6 +111,13 @@ async fn release_images(project: &Project, pruned: &Pruned) {
                 .note(&format!("warning: the images of {snapshot} are still held on this engine: {error}"));
         }
     }
+}
+
+/// Drops the warm copies of pruned snapshots.
+async fn release_copies(project: &Project, repository: &Repository) -> Result<Vec<String>, Failure> {
+    let parts: Vec<Arc<dyn Part>> =
+        server_parts(project).await?.into_iter().map(|part| Arc::new(part) as Arc<dyn Part>).collect();
+    warm_copies::drop_orphans(&parts, &project.context(), repository).await
 }
 
 fn report(plan: &PrunePlan, pruned: &Pruned, dry: bool) -> Report {

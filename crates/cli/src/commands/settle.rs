@@ -1,4 +1,5 @@
-use backstay_restore::settle;
+use backstay_model::SnapshotId;
+use backstay_restore::{Settled, settle};
 
 use crate::arguments::Settle;
 use crate::commands::migrate::settle_pins;
@@ -6,6 +7,7 @@ use crate::confirm;
 use crate::report::{Failure, Report};
 use crate::restored;
 use crate::surroundings::Surroundings;
+use crate::warm_copies;
 use crate::wiring::Release;
 
 pub async fn run(surroundings: &Surroundings, arguments: Settle) -> Result<Report, Failure> {
@@ -17,26 +19,33 @@ pub async fn run(surroundings: &Surroundings, arguments: Settle) -> Result<Repor
     }
     let settled = settle(&release.site(), None, arguments.discard).await?;
     let unpinned = settle_pins(&release).await?;
-    if settled.parts.is_empty() && unpinned.is_empty() {
-        let report = Report::seen("Nothing is kept: there is nothing to let go.");
-        return Ok(report.field("settled", &settled).field("unpinned", &unpinned));
+    let cooled = warm_copies::drop_orphans(&release.parts, &release.context, &release.repository).await?;
+    let report = report(&settled, &unpinned, &cooled);
+    Ok(report.field("settled", &settled).field("unpinned", &unpinned).field("cooled", &cooled))
+}
+
+fn report(settled: &Settled, unpinned: &[SnapshotId], cooled: &[String]) -> Report {
+    let mut lines = Vec::new();
+    if !settled.parts.is_empty() {
+        lines.push(format!("Let go of what {} kept.", listed(&settled.runs)));
     }
-    let of_migrations = format!("No longer pinned for a migration: snapshot {}.", listed(&unpinned));
-    if settled.parts.is_empty() {
-        return Ok(Report::changed(of_migrations).field("settled", &settled).field("unpinned", &unpinned));
-    }
-    let mut lines = vec![format!("Let go of what {} kept.", listed(&settled.runs))];
     if !settled.safety.is_empty() {
         lines.push(format!("  it is in the safety snapshot {}", listed(&settled.safety)));
     }
     if !unpinned.is_empty() {
-        lines.push(of_migrations);
+        lines.push(format!("No longer pinned for a migration: snapshot {}.", listed(unpinned)));
     }
-    let report = Report::changed(lines.join("\n")).field("settled", &settled).field("unpinned", &unpinned);
-    Ok(match &settled.run {
+    if !cooled.is_empty() {
+        lines.push(format!("Dropped the warm copy of a snapshot that is gone: {}.", listed(cooled)));
+    }
+    if lines.is_empty() {
+        return Report::seen("Nothing is kept: there is nothing to let go.");
+    }
+    let report = Report::changed(lines.join("\n"));
+    match &settled.run {
         Some(run) => report.of_run(run),
         None => report,
-    })
+    }
 }
 
 fn listed<T: ToString>(items: &[T]) -> String {

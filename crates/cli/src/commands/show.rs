@@ -4,6 +4,7 @@ use crate::commands::list;
 use crate::output::amounts;
 use crate::report::{Failure, Report};
 use crate::surroundings::Surroundings;
+use crate::warm_copies;
 use crate::wiring::Project;
 
 pub async fn run(surroundings: &Surroundings, arguments: Show) -> Result<Report, Failure> {
@@ -34,6 +35,8 @@ pub async fn run(surroundings: &Surroundings, arguments: Show) -> Result<Report,
     for part in &manifest.parts {
         lines.push(format!("{}: {} ({})", part.name, part.summary, amounts::bytes(part.bytes)));
     }
+    let warm = warm_copies::looked_up(&project, manifest).await;
+    lines.extend(warm_copies::lines(warm.as_deref().unwrap_or_default()));
     if !manifest.not_covered.is_empty() {
         lines.push(String::new());
         lines.push("Not covered:".to_owned());
@@ -54,5 +57,6 @@ pub async fn run(surroundings: &Surroundings, arguments: Show) -> Result<Report,
     Ok(report
         .field("entry", list::summary(&entry))
         .field("not_covered", &manifest.not_covered)
+        .field("warm", warm.as_deref().map(warm_copies::json))
         .field("verdict", &entry.verdict))
 }

@@ -16,16 +16,20 @@ use crate::surroundings::Surroundings;
 
 /// Every configured database, by its name in the configuration, with how it is reached.
 pub async fn database_settings(project: &Project) -> Result<BTreeMap<String, Settings>, Failure> {
-    let containers = match project
-        .settings
-        .databases
-        .values()
-        .any(|database| matches!(database.source, DatabaseSource::Service { .. }))
-    {
+    settings_through(project, &reach_if_needed(project).await).await
+}
+
+/// The parts of databases alone, for what is done beside the release.
+pub async fn server_parts(project: &Project) -> Result<Vec<ServerPart>, Failure> {
+    parts(project, &reach_if_needed(project).await, Scratch::Beside).await
+}
+
+async fn reach_if_needed(project: &Project) -> Containers {
+    let in_service = |database: &backstay_config::Database| matches!(database.source, DatabaseSource::Service { .. });
+    match project.settings.databases.values().any(in_service) {
         true => Containers::reach(project).await,
         false => Containers::NotConfigured,
-    };
-    settings_through(project, &containers).await
+    }
 }
 
 /// The same, where the Compose project was reached already.

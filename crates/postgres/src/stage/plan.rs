@@ -8,13 +8,17 @@ use crate::swap::{Entry, connect_outside, look_up, renaming_refusals, standbys};
 use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Session, loss};
 
 /// What taking these databases back would do, from the catalogs alone.
-pub(crate) async fn plan(part: &ServerPart, _context: &Context, recorded: &Recorded) -> Result<PartPlan, Error> {
+pub(crate) async fn plan(part: &ServerPart, context: &Context, recorded: &Recorded) -> Result<PartPlan, Error> {
     let facts: ServerFacts = recorded.facts().map_err(|source| Error::Facts { source })?;
     let live: Vec<_> = part.databases().iter().map(|database| database.settings.database().to_owned()).collect();
     let mut outside = connect_outside(part, &live, "plan").await?;
     let entries = look_up(&mut outside, &live).await?;
     let mut plan = PartPlan::new(part.name().clone(), PartKind::Database, json!({}));
     plan.refusals = lacking(&mut outside, &facts).await?;
+    let warm = super::warm::is_there(part, context, recorded, &facts, &mut outside).await?;
+    if !warm {
+        plan.refusals.extend(super::room::lacking_disk(&mut outside, &facts).await);
+    }
     for role in super::roles::to_make(&mut outside, &facts).await? {
         plan.steps.push(format!("make the role {}, which is not here", role.name));
     }
@@ -31,7 +35,10 @@ pub(crate) async fn plan(part: &ServerPart, _context: &Context, recorded: &Recor
         };
         let name = configured.settings.database();
         let entry = entries.get(name);
-        plan.steps.push(format!("build {} beside {name}, prove it, then rename both", database.label));
+        plan.steps.push(match warm {
+            true => format!("take up the warm copy of {name}, then rename both"),
+            false => format!("build {} beside {name}, prove it, then rename both", database.label),
+        });
         plan.not_covered.extend(database.not_covered.iter().map(|what| format!("{name}: {what}")));
         let state = match entry {
             Some(entry) => {
@@ -56,7 +63,8 @@ pub(crate) async fn plan(part: &ServerPart, _context: &Context, recorded: &Recor
     }
     plan.loss = written;
     plan.basis = serde_json::Value::Object(basis);
-    plan.bytes_needed = Some(facts.databases.iter().map(|database| database.bytes).sum());
+    let needed = facts.databases.iter().map(|database| database.bytes).sum();
+    plan.bytes_needed = Some(if warm { 0 } else { needed });
     outside.close().await;
     Ok(plan)
 }

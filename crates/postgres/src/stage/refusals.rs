@@ -4,7 +4,8 @@ use crate::{Error, ServerFacts, Session};
 /// Refuses what would fail only after a long while of copying. What hinders a switch is not looked at: a
 /// copy may be built to be proven alone.
 pub(super) async fn refuse(session: &mut Session, facts: &ServerFacts) -> Result<(), Error> {
-    let reasons = lacking(session, facts).await?;
+    let mut reasons = lacking(session, facts).await?;
+    reasons.extend(lacking_disk(session, facts).await);
     if reasons.is_empty() { Ok(()) } else { Err(Error::Refused { action: "stage the databases", reasons }) }
 }
 
@@ -35,7 +36,6 @@ pub(super) async fn lacking(session: &mut Session, facts: &ServerFacts) -> Resul
             reasons.push(format!("{} needs the tablespace {}, which is not here", database.label, database.tablespace));
         }
     }
-    reasons.extend(lacking_disk(session, facts).await);
     reasons.dedup();
     Ok(reasons)
 }

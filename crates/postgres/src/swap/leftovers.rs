@@ -3,7 +3,8 @@ use backstay_model::RunId;
 use super::catalog::look_up;
 use super::mark::State;
 use super::names::{Place, run_of};
-use crate::{Error, Session, identifier};
+use super::warm::removal;
+use crate::{Error, Session};
 
 /// A database that a run made or renamed and that is not live.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,13 +48,16 @@ pub(crate) async fn leftovers(session: &mut Session) -> Result<Vec<Leftover>, Er
             (Place::Staged, _) if was_live => {
                 format!("taken back: was live as {of} for a while and may hold rows written then")
             }
-            (Place::Staged, Some(State::Proven)) => format!("warm: a proven copy of {of}"),
+            (Place::Staged, Some(State::Proven)) if mark.is_some_and(|mark| mark.warm.is_some()) => {
+                format!("warm: a proven copy of {of}, for a restore without a load")
+            }
+            (Place::Staged, Some(State::Proven)) => format!("staged: a proven copy of {of}"),
             (Place::Staged, Some(State::Staged)) => format!("staged: a copy of {of} that was not proven"),
             (Place::Staged, _) => format!("half-built: a copy of {of}"),
         };
         let remove = match place {
             Place::Kept => "backstay settle".to_owned(),
-            Place::Staged => format!("DROP DATABASE {};", identifier(&database)),
+            Place::Staged => removal(&database),
         };
         Leftover { database, bytes, run, what, remove }
     };

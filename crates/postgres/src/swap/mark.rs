@@ -31,6 +31,19 @@ pub(crate) struct Mark {
     /// The server's count of row changes when it was proven: later changes show as a difference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writes: Option<i64>,
+    /// It is kept for whoever restores the same capture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<Warm>,
+}
+
+/// What makes a proven copy a warm one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Warm {
+    /// The digest of the facts that it was proven equal to.
+    pub facts: String,
+    /// A run has taken it up, and it is not to be dropped under its hands.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub taken: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +94,7 @@ impl Mark {
             earlier: None,
             was_live: false,
             writes: None,
+            warm: None,
         }
     }
 

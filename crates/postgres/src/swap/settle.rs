@@ -52,11 +52,14 @@ pub(crate) enum Written {
     Goes,
 }
 
-/// Drops what `run` staged and did not make live. What it made live and took back is left, unless nothing
+/// Drops what `run` staged and did not make live, but for warm copies, which are for others to take up. What it made live and took back is left, unless nothing
 /// was written to it or it is to go in any case.
 pub(crate) async fn abandon(session: &mut Session, run: &RunId, written: Written) -> Result<(), Error> {
     let staged = staged_by(session, run).await?;
     for entry in look_up(session, &staged).await?.into_values() {
+        if super::warm::put_back(session, &entry).await? {
+            continue;
+        }
         if written == Written::Goes || !may_hold_writes(session, &entry).await? {
             drop_database(session, &entry.name).await?;
         }
@@ -69,8 +72,16 @@ async fn may_hold_writes(session: &mut Session, entry: &Entry) -> Result<bool, E
     Ok(entry.open || mark.writes.is_none() || counted(session, &entry.name).await? != mark.writes)
 }
 
+/// The copies of `run` that `abandon` left for what was written to them.
+pub(crate) async fn left_by(session: &mut Session, run: &RunId) -> Result<Vec<String>, Error> {
+    let warm = super::warm::warm(session).await?;
+    let mut left = staged_by(session, run).await?;
+    left.retain(|name| !warm.contains_key(name));
+    Ok(left)
+}
+
 /// The databases that are there under the names by which `run` stages.
-pub(crate) async fn staged_by(session: &mut Session, run: &RunId) -> Result<Vec<String>, Error> {
+async fn staged_by(session: &mut Session, run: &RunId) -> Result<Vec<String>, Error> {
     let names: Vec<String> = sqlx::query_scalar("select datname::text from pg_catalog.pg_database order by 1")
         .fetch_all(&mut session.connection)
         .await
