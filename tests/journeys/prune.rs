@@ -156,3 +156,39 @@ fn a_flipped_byte_is_found_and_the_snapshot_that_holds_it_is_named() {
     }
     let _ = ground.backstay.run(&["check"]).ended(0);
 }
+
+#[test]
+fn a_repository_whose_description_is_lost_or_flipped_still_restores_and_is_mended_by_the_next_snapshot() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let ground = Ground::new(&cluster, "shop");
+    let id = ground.snapshot();
+    let good = ground.state();
+    let description = ground.repository().join("backstay.json");
+    let bytes = fs::read(&description).expect("the description");
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() / 2] ^= 1;
+    for damaged in [None, Some(flipped)] {
+        match damaged {
+            None => fs::remove_file(&description).expect("it is lost"),
+            Some(flipped) => fs::write(&description, flipped).expect("it is damaged"),
+        }
+        let found = ground.backstay.run(&["check", "--json"]).ended(20).json();
+        assert_eq!(found["damage"][0]["key"], "backstay.json", "{found}");
+        let _ = ground.backstay.run(&["check", "--without-key"]).ended(20);
+        let _ = ground.backstay.run(&["restore", &id, "--yes"]).ended(0);
+        assert_eq!(ground.state(), good);
+        let _ = ground.snapshot();
+        assert!(fs::read(&description).expect("it is back") == bytes);
+        let _ = ground.backstay.run(&["check"]).ended(0);
+    }
+    // Without either of them nothing opens, nothing is made over it, and the error says the way out.
+    let copy = ground.repository().join("backstay.json.copy");
+    fs::remove_file(&description).expect("it is lost");
+    fs::rename(&copy, ground.path("kept")).expect("and its copy");
+    for command in [&["list", "--json"][..], &["check", "--json"], &["init", "--json"]] {
+        let failed = ground.backstay.run(command).ended(20).json();
+        assert!(failed["error"]["hint"].to_string().contains("backstay.json.copy"), "{failed}");
+    }
+    fs::rename(ground.path("kept"), &description).expect("as the hint says");
+    let _ = ground.backstay.run(&["check"]).ended(0);
+}
