@@ -1,6 +1,7 @@
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use backstay_run::Interrupt;
@@ -12,12 +13,13 @@ use crate::decide::Ended;
 /// How long a command that was asked to end may take before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Runs the deploy with its output passed through as what it is beside a result: to standard error. When its time is up, or guard is asked to stop, it
-/// ends with all its children.
+/// Runs the deploy; what it prints goes to `output`. When its time is up, or guard is asked to stop, it ends with all its
+/// children.
 pub async fn run(
     words: &[OsString],
     folder: &Path,
     variables: &[(String, String)],
+    output: Stdio,
     limit: Duration,
     interrupt: &Interrupt,
 ) -> Ended {
@@ -29,7 +31,7 @@ pub async fn run(
         .args(arguments)
         .current_dir(folder)
         .envs(variables.iter().map(|(name, value)| (name, value)))
-        .stdout(std::io::stderr())
+        .stdout(output)
         .process_group(0)
         .spawn();
     let mut child = match spawned {
@@ -78,7 +80,7 @@ mod tests {
 
     async fn ran(line: &str, limit: Duration) -> Ended {
         let variables = [("BACKSTAY_RUN".to_owned(), "r1".to_owned())];
-        run(&words(line), Path::new("/"), &variables, limit, &Interrupt::default()).await
+        run(&words(line), Path::new("/"), &variables, Stdio::null(), limit, &Interrupt::default()).await
     }
 
     const LONG: Duration = Duration::from_secs(600);
@@ -88,7 +90,8 @@ mod tests {
         assert_eq!(ran("test \"$BACKSTAY_RUN\" = r1", LONG).await, Ended::Well);
         assert_eq!(ran("exit 7", LONG).await, Ended::Badly(7));
         assert_eq!(ran("kill -9 $$", LONG).await, Ended::Signalled(9));
-        let none = run(&[OsString::from("/no/such")], Path::new("/"), &[], LONG, &Interrupt::default()).await;
+        let none =
+            run(&[OsString::from("/no/such")], Path::new("/"), &[], Stdio::null(), LONG, &Interrupt::default()).await;
         assert!(matches!(none, Ended::NotStarted(_)), "{none:?}");
     }
 
@@ -106,7 +109,8 @@ mod tests {
         let line = format!("sh -c 'echo $$ > {0}; mv {0} {1}; exec sleep 600' & wait", half.display(), pid.display());
         let interrupt = Interrupt::default();
         let asked = interrupt.clone();
-        let running = tokio::spawn(async move { run(&words(&line), Path::new("/"), &[], LONG, &asked).await });
+        let running =
+            tokio::spawn(async move { run(&words(&line), Path::new("/"), &[], Stdio::null(), LONG, &asked).await });
         while !pid.exists() {
             tokio::task::yield_now().await;
         }

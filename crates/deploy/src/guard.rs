@@ -1,5 +1,6 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use backstay_health::{Baseline, Probe, Rule, look_once, watch};
@@ -16,6 +17,8 @@ use crate::{Decision, Ended, Error, OnLoss, Situation, command, decide};
 pub struct Deploy {
     pub words: Vec<OsString>,
     pub folder: PathBuf,
+    /// Where what the deploy prints goes.
+    pub output: fn() -> Stdio,
     pub limit: Duration,
     /// Writers are stopped before the snapshot, and the deploy starts them again.
     pub fence: bool,
@@ -126,7 +129,8 @@ async fn deploy_under(site: &Site<'_>, mut run: Run, deploy: &Deploy, before: Be
     run.publish().await?;
     run.enter("deploy");
     let variables = [("BACKSTAY_RUN".to_owned(), id.to_string())];
-    let ended = command::run(&deploy.words, &deploy.folder, &variables, deploy.limit, &site.context.interrupt).await;
+    let Deploy { words, folder, output, limit, .. } = deploy;
+    let ended = command::run(words, folder, &variables, output(), *limit, &site.context.interrupt).await;
     run.enter("probe");
     let condition = match ended {
         Ended::Well => {

@@ -27,6 +27,8 @@ async fn deploy(release: &Release, arguments: Guard) -> Result<Deploy, Failure> 
     Ok(Deploy {
         words: arguments.command,
         folder: release.project.surroundings.folder.clone(),
+        // Standard output belongs to the result.
+        output: || std::io::stderr().into(),
         limit: settings.guard.timeout.duration(),
         fence: arguments.fence,
         on_loss: match settings.guard.on_loss {
