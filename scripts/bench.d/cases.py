@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import threading
 
 import measure
 from measure import Series

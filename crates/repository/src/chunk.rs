@@ -19,8 +19,12 @@ pub(crate) fn cuts(seed: u64, bytes: &[u8], last: bool) -> Vec<usize> {
     let cutter = FastCDC::with_level_and_seed(bytes, CHUNK_MIN, CHUNK_AVERAGE, CHUNK_MAX, Normalization::Level1, seed);
     let mut lengths = Vec::new();
     let mut start = 0;
-    while start < bytes.len() && (last || bytes.len() - start >= CHUNK_MAX) {
+    while start < bytes.len() {
         let (_, end) = cutter.cut(start, bytes.len() - start);
+        // A chunk that ends where the bytes end might go on.
+        if end == bytes.len() && !last {
+            break;
+        }
         lengths.push(end - start);
         start = end;
     }

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use backstay_model::{Manifest, ObjectId, Place, Root, SnapshotId};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::Error;
 use crate::chunk::{self, CHUNK_MAX, LIST_BYTES_MAX};
@@ -68,7 +68,7 @@ pub struct StreamWriter {
     session: Arc<Session>,
     /// Whether it may share an object with others while it is small.
     shares: bool,
-    buffer: Vec<u8>,
+    buffer: BytesMut,
     /// How much at the head of the buffer the digest covers already.
     digested: usize,
     digest: Option<KeyedDigest>,
@@ -84,7 +84,7 @@ impl StreamWriter {
         Self {
             session: Arc::clone(session),
             shares,
-            buffer: Vec::new(),
+            buffer: BytesMut::new(),
             digested: 0,
             digest: Some(session.keys().digest(Kind::Stream)),
             bytes: 0,
@@ -139,25 +139,23 @@ impl StreamWriter {
 
     /// Cuts off what is sure to be a chunk, and lets it be stored.
     async fn cut(&mut self, last: bool) -> Result<(), Error> {
-        let buffer = std::mem::take(&mut self.buffer);
-        let digest = self.digest.take().ok_or_else(torn)?;
-        let (digested, seed) = (self.digested, self.session.keys().seed);
-        let (buffer, digest, lengths) = compute(move || {
-            let mut digest = digest;
-            hmac::Mac::update(&mut digest, &buffer[digested..]);
-            let lengths = chunk::cuts(seed, &buffer, last);
-            (buffer, digest, lengths)
+        let mut buffer = std::mem::take(&mut self.buffer).freeze();
+        let mut digest = self.digest.take().ok_or_else(torn)?;
+        let (bytes, digested, seed) = (buffer.clone(), self.digested, self.session.keys().seed);
+        let (digest, lengths) = compute(move || {
+            hmac::Mac::update(&mut digest, &bytes[digested..]);
+            (digest, chunk::cuts(seed, &bytes, last))
         })
         .await?;
         self.digest = Some(digest);
-        let mut rest = buffer.as_slice();
         for length in lengths {
-            let (chunk, after) = rest.split_at(length);
-            rest = after;
-            self.launch(Bytes::copy_from_slice(chunk)).await?;
+            self.launch(buffer.split_to(length)).await?;
         }
-        self.digested = rest.len();
-        self.buffer = rest.to_vec();
+        self.digested = buffer.len();
+        if !last {
+            self.buffer.reserve(BUFFER_BYTES + PIECE_BYTES);
+            self.buffer.extend_from_slice(&buffer);
+        }
         Ok(())
     }
 
