@@ -57,6 +57,12 @@ pub fn advise(error: &(dyn Error + 'static)) -> Failure {
     if let Some(words) = left_unfinished(error) {
         (failure.exit, failure.state) = (Exit::Stuck, State::Changed(words.to_owned()));
     }
+    if let Some(backstay_snapshot::Error::Unproven { snapshot, source }) = error.downcast_ref() {
+        let why = advise(source.as_ref());
+        failure.exit = if why.exit == Exit::Interrupted { why.exit } else { Exit::Damaged };
+        failure.hints.extend(why.hints);
+        failure.state = State::Changed(format!("snapshot {snapshot} is there, and counts as not proven"));
+    }
     failure
 }
 

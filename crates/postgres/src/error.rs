@@ -1,10 +1,14 @@
+use std::fmt;
 use std::path::PathBuf;
 
 use backstay_part::ErrorKind;
+use sqlx::postgres::PgDatabaseError;
 use thiserror::Error;
 
 /// Serialization failure, deadlock, the database is dropped.
 const RECOVERY_CONFLICTS: [&str; 3] = ["40001", "40P01", "57P04"];
+
+const FUNCTIONS_SAID: usize = 3;
 
 /// Why something about a server or its databases did not work.
 #[derive(Debug, Error)]
@@ -28,7 +32,7 @@ pub enum Error {
         database: String,
         server: String,
         #[source]
-        source: sqlx::Error,
+        source: Cause,
     },
     #[error("{server} does not answer within {seconds} s")]
     ConnectTimeout { server: String, seconds: u64 },
@@ -42,7 +46,7 @@ pub enum Error {
         action: String,
         database: String,
         #[source]
-        source: sqlx::Error,
+        source: Cause,
     },
     #[error("no {program} of version {major} or newer is here; it comes with the package {package}")]
     NoTool { program: &'static str, major: u32, package: String },
@@ -69,12 +73,20 @@ pub enum Error {
     },
     #[error("the tables of {database} do not stand still: {what}")]
     Moving { database: String, what: String },
+    #[error("the server has not locks enough to hold the {tables} tables of {database} still")]
+    TooFewLocks { database: String, tables: usize },
+    #[error("a name in {database} is not UTF-8, which its encoding SQL_ASCII lets happen")]
+    NotUtf8 {
+        database: String,
+        #[source]
+        source: Box<Error>,
+    },
     #[error("cannot copy the rows of {table} in {database}")]
     CopyRows {
         table: String,
         database: String,
         #[source]
-        source: sqlx::Error,
+        source: Cause,
     },
     #[error("cannot write {subject} to the repository")]
     Store {
@@ -126,7 +138,7 @@ impl Error {
     }
 
     pub(crate) fn query(action: impl Into<String>, database: &str) -> impl FnOnce(sqlx::Error) -> Self {
-        move |source| Self::Query { action: action.into(), database: database.to_owned(), source }
+        move |source| Self::Query { action: action.into(), database: database.to_owned(), source: source.into() }
     }
 
     /// What this means where it came from a standby. A session that only reads can fail there so for one
@@ -146,11 +158,46 @@ impl Error {
     pub(crate) fn sqlstate(&self) -> Option<String> {
         match self {
             Self::Query { source, .. } | Self::CopyRows { source, .. } | Self::Connect { source, .. } => {
-                sqlstate(source)
+                source.sqlstate()
             }
             _ => None,
         }
     }
+}
+
+/// Why a statement failed: the server's own words where it was the server, and which functions it was in.
+/// Its details stay out, for they may repeat rows.
+#[derive(Debug)]
+pub struct Cause(Box<sqlx::Error>);
+
+impl From<sqlx::Error> for Cause {
+    fn from(error: sqlx::Error) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl Cause {
+    pub(crate) fn sqlstate(&self) -> Option<String> {
+        sqlstate(&self.0)
+    }
+}
+
+impl std::error::Error for Cause {}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = self.0.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+        let Some(said) = said else { return fmt::Display::fmt(&self.0, f) };
+        write!(f, "{} ({})", said.message(), said.code())?;
+        let functions = said.r#where().unwrap_or_default().lines().filter(|line| is_a_function(line));
+        functions.take(FUNCTIONS_SAID).try_for_each(|line| write!(f, ", in {line}"))
+    }
+}
+
+/// Whether a line of an error's context is of the form `PL/pgSQL function checked(integer) line 1 at RETURN`.
+fn is_a_function(line: &str) -> bool {
+    let mut words = line.split(' ').skip(1);
+    (line.starts_with("SQL ") || line.starts_with("PL/")) && words.next() == Some("function")
 }
 
 pub(crate) fn sqlstate(error: &sqlx::Error) -> Option<String> {

@@ -28,7 +28,7 @@ mod statement;
 mod swap;
 mod tools;
 
-pub use error::Error;
+pub use error::{Cause, Error};
 pub use export::export;
 pub use facts::{
     DatabaseFacts, ExtensionFacts, Extent, LargeObjectFacts, MatviewFacts, MigrationHead, Moment, ObjectFacts,
@@ -50,5 +50,7 @@ mod bench;
 mod connection_tests;
 #[cfg(test)]
 mod elsewhere_tests;
+#[cfg(test)]
+mod faults_tests;
 #[cfg(test)]
 mod oracle_tests;

@@ -5,6 +5,7 @@ use backstay_run::Context;
 
 use crate::catalog::relations;
 use crate::session::connect;
+use crate::stage::beyond;
 use crate::{Database, Error, ServerPart, Session, Tool};
 
 /// Locks a server grants for each of its connections, times these, is what a capture may need.
@@ -95,10 +96,15 @@ async fn look_at(part: &ServerPart, database: &Database, session: &mut Session) 
         let hint = format!("GRANT pg_signal_backend TO {}", crate::identifier(database.settings.user()));
         findings.push(finding(Severity::Warning, text.to_owned()).with_hint(hint));
     }
-    if !session.superuser {
+    let facts = crate::catalog::database::read(session, &database.label).await?;
+    for reason in beyond::rights(session, &facts).await? {
+        findings.push(finding(Severity::Warning, reason));
+    }
+    for other in beyond::owners(session).await? {
         let text =
-            "without superuser, event triggers, foreign-data wrappers and objects of other owners may not be put back";
-        findings.push(finding(Severity::Warning, text.to_owned()));
+            format!("{name} has objects of {other}, which {} could not put back as theirs", database.settings.user());
+        let hint = format!("GRANT {} TO {}", crate::identifier(&other), crate::identifier(database.settings.user()));
+        findings.push(finding(Severity::Warning, text).with_hint(hint));
     }
     let hindrances: Vec<(String,)> = session.rows("look for what hinders a switch", HINDRANCES).await?;
     findings.extend(hindrances.into_iter().map(|(text,)| finding(Severity::Warning, text)));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
+use crate::session::UNLIMITED;
 use crate::{Error, ObjectFacts, Settings, Tool, ToolCall, Tools};
 
 /// A schema archive in a file of ours that nobody else can read, and what is in it.
@@ -39,7 +40,7 @@ pub(crate) async fn dump(
         settings: Some(settings),
         arguments,
         jobs: 1,
-        options: String::new(),
+        options: UNLIMITED.map(|(name, value)| format!("-c {name}={value}")).join(" "),
         list: None,
         input: None,
         output: Some(archive.path()),

@@ -35,9 +35,21 @@ const PINS: &str = "
     set session_replication_role = origin;
     set jit = off";
 
+/// What of them the startup packet sets already: it comes before what a database or role sets, which could
+/// end the session between two statements.
+pub(crate) const UNLIMITED: [(&str, &str); 4] = [
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+];
+
 /// Set by the startup packet; a pooler that shares sessions drops or refuses it.
 const MARK: &str = "backstay.session";
 const PROTOCOL_VIOLATION: &str = "08P01";
+
+/// Bytes that are no text in the client's encoding.
+const NOT_IN_ENCODING: &str = "22021";
 
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
 
@@ -59,7 +71,7 @@ pub struct Session {
 /// `application_name`.
 pub async fn connect(settings: &Settings, purpose: &str) -> Result<Session, Error> {
     let mark = format!("{}-{}", std::process::id(), SESSIONS.fetch_add(1, Ordering::Relaxed));
-    let options = settings.options()?.options([(MARK, mark.as_str())]);
+    let options = settings.options()?.options(UNLIMITED).options([(MARK, mark.as_str())]);
     let connection = establish(settings, options, purpose).await?;
     let database = settings.database().to_owned();
     let mut session =
@@ -100,7 +112,7 @@ async fn establish(settings: &Settings, options: PgConnectOptions, purpose: &str
         Ok(Err(source)) if is_refused_startup(&source) => Err(Error::Pooler { server: settings.server() }),
         Ok(Err(source)) => {
             let database = settings.database().to_owned();
-            Err(Error::Connect { database, server: settings.server(), source })
+            Err(Error::Connect { database, server: settings.server(), source: source.into() })
         }
         Err(_) => Err(Error::ConnectTimeout { server: settings.server(), seconds: limit.as_secs() }),
     }
@@ -172,7 +184,7 @@ impl Session {
             .persistent(false)
             .fetch_all(&mut self.connection)
             .await
-            .map_err(Error::query(action, &self.database))
+            .map_err(|source| self.failed(action, source))
     }
 
     /// Reads the one row there is.
@@ -184,7 +196,16 @@ impl Session {
             .persistent(false)
             .fetch_one(&mut self.connection)
             .await
-            .map_err(Error::query(action, &self.database))
+            .map_err(|source| self.failed(action, source))
+    }
+
+    fn failed(&self, action: &str, source: sqlx::Error) -> Error {
+        let not_utf8 = self.encoding == "SQL_ASCII" && sqlstate(&source).as_deref() == Some(NOT_IN_ENCODING);
+        let error = Error::query(action, &self.database)(source);
+        match not_utf8 {
+            true => Error::NotUtf8 { database: self.database.clone(), source: Box::new(error) },
+            false => error,
+        }
     }
 
     pub async fn set_lock_timeout(&mut self, limit: std::time::Duration) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! The recorded databases, built beside the live ones and closed to everybody until they are proven.
 
 pub(crate) mod archive;
+pub(crate) mod beyond;
 pub(crate) mod create;
 pub(crate) mod finish;
 pub(crate) mod large_objects;
@@ -9,6 +10,7 @@ mod refusals;
 mod roles;
 pub(crate) mod room;
 mod rows;
+mod search_path;
 pub(crate) mod warm;
 
 use backstay_model::RunId;
@@ -155,7 +157,7 @@ impl Build<'_> {
         large_objects::load(&mut session, self.recorded, &self.facts.large_objects).await?;
         archive.restore(self.part, &settings, outside.major(), Stretch::AfterRows).await?;
         archive.restore(self.part, &settings, outside.major(), Stretch::Rights).await?;
-        finish::finish(&mut session, self.facts).await?;
+        finish::finish(&mut session, self.context, self.facts).await?;
         archive.restore(self.part, &settings, outside.major(), Stretch::EventTriggers).await?;
         session.close().await;
         finish::describe(outside, staged, self.facts).await?;

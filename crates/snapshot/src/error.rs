@@ -27,6 +27,13 @@ pub enum Error {
     Changing { part: PartName },
     #[error("snapshot {snapshot} holds {part}, which is not configured here")]
     PartNotHere { snapshot: SnapshotId, part: PartName },
+    /// The snapshot stands; that it restores is not known.
+    #[error("snapshot {snapshot} is taken, and could not be proven")]
+    Unproven {
+        snapshot: SnapshotId,
+        #[source]
+        source: Box<Error>,
+    },
     /// No manifest was written.
     #[error("the snapshot was interrupted")]
     Interrupted,

@@ -86,6 +86,9 @@ async fn take_as_run(site: &Site<'_>, request: &SnapshotRequest, lease: &Lease) 
             Err(error)
         }
         Err(error) => {
+            if let Error::Unproven { snapshot, .. } = &error {
+                run.set_snapshot(snapshot.clone());
+            }
             run.end(Outcome::Failed, Some(error.to_string())).await;
             Err(error)
         }
@@ -112,12 +115,24 @@ async fn take_under(site: &Site<'_>, request: &SnapshotRequest, lease: &Lease) -
         let pin = site.repository.pin(&manifest.environment, &manifest.id, why);
         pin.await.map_err(|source| Error::Repository { action: "pin the snapshot in", source })?;
     }
-    let proven = match (request.keep_warm, request.prove) {
-        (true, _) => Some(prove_under(site, &manifest, Copies::StayWarm).await?),
-        (false, true) => Some(prove_under(site, &manifest, Copies::Go).await?),
+    let copies = match (request.keep_warm, request.prove) {
+        (true, _) => Some(Copies::StayWarm),
+        (false, true) => Some(Copies::Go),
         (false, false) => None,
     };
+    let proven = match copies {
+        Some(copies) => Some(prove_under(site, &manifest, copies).await.map_err(|error| unproven(&manifest, error))?),
+        None => None,
+    };
     Ok(Taken { manifest, skipped: false, proven, bytes_stored: writer.bytes_stored() })
+}
+
+fn unproven(manifest: &Manifest, error: Error) -> Error {
+    match error {
+        // The run is not at its end, which comes before what it was for.
+        error @ Error::Abandon { .. } => error,
+        error => Error::Unproven { snapshot: manifest.id.clone(), source: Box::new(error) },
+    }
 }
 
 fn manifest(

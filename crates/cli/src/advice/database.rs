@@ -17,6 +17,10 @@ pub fn advice(error: &Error) -> Advice {
             Advice::exit(Exit::Failed).hint("run this again, or take the snapshot from the primary")
         }
         Error::Locked { .. } => Advice::exit(Exit::Failed).hint("wait for that session to end, or end it, and run this again"),
+        Error::TooFewLocks { .. } => {
+            Advice::exit(Exit::Failed).hint("raise max_locks_per_transaction in postgresql.conf, and restart the server")
+        }
+        Error::NotUtf8 { .. } => Advice::exit(Exit::Failed).hint("rename the table or column in ASCII or UTF-8 first"),
         Error::Moving { .. } => Advice::exit(Exit::Failed).hint("run it again when no migration is at work"),
         Error::Interrupted => Advice::exit(Exit::Interrupted),
         _ => Advice::default(),

@@ -46,6 +46,9 @@ pub fn snapshot_advice(error: &backstay_snapshot::Error) -> Advice {
         Error::Interrupted => Advice::exit(Exit::Interrupted),
         Error::Changing { .. } => Advice::exit(Exit::Failed).hint("run it again when nobody deploys or edits"),
         Error::Abandon { .. } => Advice::exit(Exit::Stuck).hint("`backstay recover` removes what was staged"),
+        Error::Unproven { snapshot, .. } => {
+            Advice::exit(Exit::Damaged).hint(format!("`backstay prove {snapshot}` tries again"))
+        }
         Error::Part(_) | Error::Recorded(_) | Error::Run(_) | Error::Repository { .. } | Error::Export { .. } => {
             Advice::default()
         }

@@ -31,6 +31,11 @@ pub(super) async fn freeze_and_dump(
         let dump = schema::dump(part.tools().as_ref(), settings, major, snapshot, options.lock_timeout).await;
         match dump {
             Ok(dump) => return Ok(Dumped { frozen, sequences, dump }),
+            // The parameter's name is the same in every language.
+            Err(Error::ToolFailed { said, .. }) if said.contains("max_locks_per_transaction") => {
+                let tables = frozen.relations.iter().filter(|relation| relation.is_table()).count();
+                return Err(Error::TooFewLocks { database: frozen.session.database, tables });
+            }
             Err(Error::ToolFailed { said, .. }) if is_about_a_lock(&said) => {}
             Err(error) => return Err(error),
         }

@@ -13,6 +13,8 @@ const BATCH: usize = 200;
 const MOVES_MAX: u32 = 10;
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const DEADLOCK: &str = "40P01";
+/// Of the table of locks, while tables are locked.
+const OUT_OF_MEMORY: &str = "53200";
 /// Undefined table, undefined schema, not a table any more.
 const GONE: [&str; 3] = ["42P01", "3F000", "42809"];
 
@@ -59,6 +61,10 @@ pub(super) async fn freeze(mut session: Session, options: &Options, context: &Co
                     context.hear(Event::Waiting { on: format!("a lock in {}: {blocker}", session.database) });
                     tokio::time::sleep(pause(waits)).await;
                     continue;
+                }
+                Some(OUT_OF_MEMORY) => {
+                    let tables = listed.iter().filter(|relation| relation.is_table()).count();
+                    return Err(Error::TooFewLocks { database: session.database, tables });
                 }
                 Some(state) if GONE.contains(&state) => error.to_string(),
                 _ => return Err(error),

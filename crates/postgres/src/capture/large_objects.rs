@@ -56,9 +56,8 @@ async fn sizes(session: &mut Session, oids: &[(i64,)]) -> Result<Vec<(i64, i64)>
     );
     session.execute("mark a place", "savepoint sizes").await?;
     let sized = match session.rows("measure the large objects", &sql).await {
-        Err(Error::Query { source, .. }) if crate::error::sqlstate(&source).as_deref() == Some(DENIED) => {
-            let said = source.as_database_error().map(|error| error.message().to_owned()).unwrap_or_default();
-            return Err(Error::Unreadable { database: session.database.clone(), tables: vec![said] });
+        Err(Error::Query { source, .. }) if source.sqlstate().as_deref() == Some(DENIED) => {
+            return Err(Error::Unreadable { database: session.database.clone(), tables: vec![source.to_string()] });
         }
         other => other?,
     };

@@ -132,7 +132,11 @@ impl Output {
         };
         let (table, database) = (pair.title(), reader.database.clone());
         let sql = copy_sql(pair, batch, &reader.encoding);
-        let refused = |source| Error::CopyRows { table: table.clone(), database: database.clone(), source };
+        let refused = |source: sqlx::Error| Error::CopyRows {
+            table: table.clone(),
+            database: database.clone(),
+            source: source.into(),
+        };
         let mut rows = reader.connection.copy_out_raw(&sql).await.map_err(refused)?;
         while let Some(piece) = rows.try_next().await.map_err(refused)? {
             self.rows += piece.iter().filter(|byte| **byte == b'\n').count() as u64;

@@ -10,7 +10,7 @@ use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Settings, Tool, ToolC
 
 /// Pinned for `pg_restore`, so that no setting of a role or database ends or changes its work.
 const OPTIONS: &str = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
-                       -c default_transaction_read_only=off";
+                       -c idle_session_timeout=0 -c default_transaction_read_only=off";
 
 const RIGHTS: [&str; 2] = ["ACL ", "DEFAULT ACL "];
 const EVENT_TRIGGERS: [&str; 3] = ["EVENT TRIGGER ", "COMMENT - EVENT TRIGGER ", "SECURITY LABEL - EVENT TRIGGER "];

@@ -1,3 +1,6 @@
+use backstay_run::Context;
+
+use super::search_path;
 use crate::statement::change;
 use crate::{DatabaseFacts, Error, MatviewFacts, Session, SettingFacts, identifier, literal, qualified};
 
@@ -24,13 +27,13 @@ pub(crate) const ANALYZED: &str = "
 const NOT_IN_STATE: &str = "55000";
 
 /// What remains within the database: sequences, views, statistics.
-pub(super) async fn finish(session: &mut Session, facts: &DatabaseFacts) -> Result<(), Error> {
+pub(super) async fn finish(session: &mut Session, context: &Context, facts: &DatabaseFacts) -> Result<(), Error> {
     for sequence in &facts.sequences {
         let name = literal(&qualified(&sequence.schema, &sequence.name));
         let sql = format!("select pg_catalog.setval({name}, {}, {})", sequence.last_value, sequence.is_called);
         change(session, "set a sequence", &sql).await?;
     }
-    refresh(session, facts.matviews.iter().filter(|view| view.populated).collect()).await?;
+    refresh_all(session, context, facts).await?;
     analyze(session).await
 }
 
@@ -48,16 +51,14 @@ async fn analyze(session: &mut Session) -> Result<(), Error> {
 }
 
 /// Refreshes each once all it reads from is populated.
-async fn refresh(session: &mut Session, mut waiting: Vec<&MatviewFacts>) -> Result<(), Error> {
+async fn refresh_all(session: &mut Session, context: &Context, facts: &DatabaseFacts) -> Result<(), Error> {
+    let mut waiting: Vec<_> = facts.matviews.iter().filter(|view| view.populated).collect();
     while !waiting.is_empty() {
         let before = waiting.len();
         let mut later = Vec::new();
         let mut last = None;
         for view in waiting {
-            let name = qualified(&view.schema, &view.name);
-            let refreshed =
-                change(session, &format!("refresh {name}"), &format!("refresh materialized view {name}")).await;
-            match refreshed {
+            match refresh(session, context, facts, view).await {
                 Err(error) if error.sqlstate().as_deref() == Some(NOT_IN_STATE) => {
                     later.push(view);
                     last = Some(error);
@@ -71,6 +72,27 @@ async fn refresh(session: &mut Session, mut waiting: Vec<&MatviewFacts>) -> Resu
         waiting = later;
     }
     Ok(())
+}
+
+async fn refresh(
+    session: &mut Session,
+    context: &Context,
+    facts: &DatabaseFacts,
+    view: &MatviewFacts,
+) -> Result<(), Error> {
+    let name = qualified(&view.schema, &view.name);
+    let (action, sql) = (format!("refresh {name}"), format!("refresh materialized view {name}"));
+    match change(session, &action, &sql).await {
+        Err(error) if search_path::finds_nothing(&error) => {
+            context.warn(search_path::warning(&format!("{}.{}", view.schema, view.name), &error));
+            let path = format!("set search_path = {}", search_path::of(facts, &view.schema));
+            session.execute("set the search path", &path).await?;
+            let refreshed = change(session, &action, &sql).await;
+            session.execute("take the search path back", "set search_path = ''").await?;
+            refreshed
+        }
+        other => other,
+    }
 }
 
 /// What stands beside the database: its settings and grants. They stay with it when it is renamed.

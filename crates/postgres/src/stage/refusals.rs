@@ -24,6 +24,7 @@ pub(super) async fn lacking(session: &mut Session, facts: &ServerFacts) -> Resul
     let made: Vec<_> = super::roles::to_make(session, facts).await?.into_iter().map(|role| &role.name).collect();
     let has = |list: &[(String,)], name: &str| list.iter().any(|(one,)| one == name);
     for database in &facts.databases {
+        reasons.extend(super::beyond::rights(session, database).await?);
         for role in
             database.roles.iter().chain([&database.owner]).filter(|role| !has(&roles, role) && !made.contains(role))
         {

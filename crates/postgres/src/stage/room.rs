@@ -1,6 +1,7 @@
 //! Whether there is room for a copy: sessions that the server grants, and disk where it can be looked at.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use crate::{Error, ServerFacts, ServerPart, Session};
 
@@ -21,6 +22,9 @@ const SPARE_SESSIONS: &str = "
 const PLACE: &str = "
     select pg_catalog.current_setting('data_directory'), pg_catalog.pg_read_file('postmaster.pid')";
 
+const TABLESPACES: &str = "
+    select spcname::pg_catalog.text, pg_catalog.pg_tablespace_location(oid) from pg_catalog.pg_tablespace";
+
 /// The same part with no more workers than the server has sessions for. Those that have just ended may
 /// still count for a moment, so half of what is spare is left.
 pub(crate) async fn with_workers_that_fit(part: &ServerPart, session: &mut Session) -> Result<ServerPart, Error> {
@@ -29,20 +33,33 @@ pub(crate) async fn with_workers_that_fit(part: &ServerPart, session: &mut Sessi
     Ok(part.clone().with_workers(part.options().workers.min(fit).max(1)))
 }
 
-/// Why the disk is too small, where the server is on this machine and may be asked.
-pub(super) async fn lacking_disk(session: &mut Session, facts: &ServerFacts) -> Option<String> {
-    let (folder, told): (String, String) = session.row("look where the server lies", PLACE).await.ok()?;
-    let folder = Path::new(&folder);
+/// Why a disk is too small, where the server is on this machine and may be asked.
+pub(super) async fn lacking_disk(session: &mut Session, facts: &ServerFacts) -> Vec<String> {
+    let Ok((folder, told)) = session.row::<(String, String)>("look where the server lies", PLACE).await else {
+        return Vec::new();
+    };
     // Another machine's server may lie in a folder of the same name.
-    let seen = std::fs::read_to_string(folder.join("postmaster.pid")).ok()?;
-    if seen != told {
-        return None;
+    let seen = std::fs::read_to_string(Path::new(&folder).join("postmaster.pid"));
+    if seen.ok().as_ref() != Some(&told) {
+        return Vec::new();
     }
-    let disk = rustix::fs::statvfs(folder).ok()?;
+    let places: Vec<(String, String)> =
+        session.rows("look where the tablespaces lie", TABLESPACES).await.unwrap_or_default();
+    let mut needed: BTreeMap<PathBuf, u64> = BTreeMap::new();
+    for database in &facts.databases {
+        // The server's own lie in its folder, and have no place of their own.
+        let place = places.iter().find(|(name, place)| *name == database.tablespace && !place.is_empty());
+        let place = place.map_or(folder.as_str(), |(_, place)| place.as_str());
+        *needed.entry(place.into()).or_default() += database.bytes;
+    }
+    needed.iter().filter_map(|(place, needed)| too_small(place, *needed)).collect()
+}
+
+fn too_small(place: &Path, needed: u64) -> Option<String> {
+    let disk = rustix::fs::statvfs(place).ok()?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    let here = facts.databases.iter().filter(|database| matches!(database.tablespace.as_str(), "" | "pg_default"));
-    let needed: u64 = here.map(|database| database.bytes).sum();
     (needed > free).then(|| {
-        format!("the copy needs {} MB, and the disk that the server lies on has {} MB free", needed >> 20, free >> 20)
+        let (place, needed, free) = (place.display(), needed >> 20, free >> 20);
+        format!("the copy needs {needed} MB, and the disk that {place} lies on has {free} MB free")
     })
 }

@@ -7,12 +7,14 @@ use backstay_run::Context;
 use futures_util::future::try_join_all;
 
 use super::archive::{next, stream};
+use super::search_path;
 use crate::capture::statements::listed;
 use crate::catalog::partitions;
 use crate::session::connect;
 use crate::{DatabaseFacts, Error, RowsOf, ServerPart, Session, Settings, TableFacts, fuse, literal, qualified};
 
-const REFERS_TO_NOTHING: &str = "23503";
+/// A foreign key, and a check whose function reads other tables: the rows of those may come later.
+const WAITS_FOR_OTHERS: [&str; 2] = ["23503", "23514"];
 
 /// Streams of one table to copy in one transaction.
 struct Job<'a> {
@@ -31,8 +33,10 @@ struct Work<'a> {
     context: &'a Context,
     recorded: &'a Recorded,
     settings: &'a Settings,
-    encoding: &'a str,
+    facts: &'a DatabaseFacts,
     queue: Mutex<VecDeque<Job<'a>>>,
+    /// What calls functions that may read other tables, and comes after all of those.
+    later: Mutex<VecDeque<Job<'a>>>,
 }
 
 /// Copies all rows in, side by side, largest first. Triggers, keys and indexes come later.
@@ -62,10 +66,12 @@ pub(super) async fn load_all(
     let (configuration, mut jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(of_extensions);
     jobs.sort_by_key(|job| std::cmp::Reverse(job.root.bytes));
     let workers = part.options().workers.clamp(1, jobs.len().max(1));
-    let encoding = facts.encoding.as_str();
-    let work = Work { part, context, recorded, settings, encoding, queue: Mutex::new(jobs.into()) };
+    let work =
+        Work { part, context, recorded, settings, facts, queue: Mutex::new(jobs.into()), later: Mutex::default() };
     load_in_turn(&work, configuration.into()).await?;
-    try_join_all((0..workers).map(|_| worker(&work))).await.map(drop)
+    try_join_all((0..workers).map(|_| worker(&work))).await?;
+    let later = std::mem::take(&mut *work.later.lock().unwrap_or_else(PoisonError::into_inner));
+    load_in_turn(&work, later).await
 }
 
 /// Rows that refer to others come after those, whatever order that is.
@@ -78,7 +84,7 @@ async fn load_in_turn(work: &Work<'_>, mut jobs: VecDeque<Job<'_>>) -> Result<()
     while let Some(job) = jobs.pop_front() {
         match load(&mut session, work, &job).await {
             Ok(()) => refused = 0,
-            Err(error) if error.sqlstate().as_deref() == Some(REFERS_TO_NOTHING) && refused < jobs.len() => {
+            Err(error) if waits_for_others(&error) && refused < jobs.len() => {
                 session.execute("go back", "rollback").await?;
                 refused += 1;
                 jobs.push_back(job);
@@ -90,6 +96,10 @@ async fn load_in_turn(work: &Work<'_>, mut jobs: VecDeque<Job<'_>>) -> Result<()
     Ok(())
 }
 
+fn waits_for_others(error: &Error) -> bool {
+    error.sqlstate().is_some_and(|state| WAITS_FOR_OTHERS.contains(&state.as_str()))
+}
+
 async fn worker(work: &Work<'_>) -> Result<(), Error> {
     let mut session: Option<Session> = None;
     loop {
@@ -99,7 +109,13 @@ async fn worker(work: &Work<'_>) -> Result<(), Error> {
             Some(session) => session,
             none => none.insert(connect(work.settings, "stage rows").await?),
         };
-        load(session, work, &job).await?;
+        match fill(session, work, &job, None).await {
+            Err(error) if waits_for_others(&error) || search_path::finds_nothing(&error) => {
+                session.execute("go back", "rollback").await?;
+                work.later.lock().unwrap_or_else(PoisonError::into_inner).push_back(job);
+            }
+            other => other?,
+        }
     }
     if let Some(session) = session {
         session.close().await;
@@ -108,6 +124,18 @@ async fn worker(work: &Work<'_>) -> Result<(), Error> {
 }
 
 async fn load(session: &mut Session, work: &Work<'_>, job: &Job<'_>) -> Result<(), Error> {
+    match fill(session, work, job, None).await {
+        Err(error) if search_path::finds_nothing(&error) => {
+            session.execute("go back", "rollback").await?;
+            let path = search_path::of(work.facts, &job.table.schema);
+            work.context.warn(search_path::warning(&format!("{}.{}", job.table.schema, job.table.name), &error));
+            fill(session, work, job, Some(&path)).await
+        }
+        other => other,
+    }
+}
+
+async fn fill(session: &mut Session, work: &Work<'_>, job: &Job<'_>, path: Option<&str>) -> Result<(), Error> {
     let name = &job.into;
     let title = format!("{}.{}", job.table.schema, job.table.name);
     fuse::pass("copy rows", &session.database)?;
@@ -115,6 +143,9 @@ async fn load(session: &mut Session, work: &Work<'_>, job: &Job<'_>) -> Result<(
     let bytes_expected = Some(job.root.bytes);
     work.context.hear(Event::TransferBegan { part: part.clone(), subject: subject.clone(), bytes_expected });
     session.execute("begin", "begin").await?;
+    if let Some(path) = path {
+        session.execute("set the search path", &format!("set local search_path = {path}")).await?;
+    }
     if job.whole {
         // Emptied in this transaction, it may be filled with rows that need no freezing later.
         session.execute("empty the table", &format!("truncate only {name}")).await?;
@@ -122,10 +153,16 @@ async fn load(session: &mut Session, work: &Work<'_>, job: &Job<'_>) -> Result<(
     let columns = listed(&job.table.columns);
     let columns = if columns.is_empty() { columns } else { format!(" ({columns})") };
     let freeze = if job.whole { ", freeze" } else { "" };
-    let sql =
-        format!("copy {name}{columns} from stdin with (format text, encoding {}{freeze})", literal(work.encoding));
+    let sql = format!(
+        "copy {name}{columns} from stdin with (format text, encoding {}{freeze})",
+        literal(&work.facts.encoding)
+    );
     let database = session.database.clone();
-    let failed = |source| Error::CopyRows { table: title.clone(), database: database.clone(), source };
+    let failed = |source: sqlx::Error| Error::CopyRows {
+        table: title.clone(),
+        database: database.clone(),
+        source: source.into(),
+    };
     let mut reader = work.recorded.repository.read(job.root);
     let mut copy = session.connection.copy_in_raw(&sql).await.map_err(failed)?;
     while let Some(piece) = next(&mut reader, job.stream).await? {
