@@ -81,6 +81,8 @@ fn known(cause: &(dyn Error + 'static)) -> Advice {
         .or_else(|| cause.downcast_ref().map(database::advice))
         .or_else(|| cause.downcast_ref().map(restore::advice))
         .or_else(|| cause.downcast_ref().map(restore::snapshot_advice))
+        // Why a snapshot could not be proven.
+        .or_else(|| cause.downcast_ref::<Box<backstay_snapshot::Error>>().map(|why| restore::snapshot_advice(why)))
         .or_else(|| cause.downcast_ref().map(migrate::advice))
         .or_else(|| cause.downcast_ref().map(containers::advice))
         .or_else(|| cause.downcast_ref().map(deploy))
