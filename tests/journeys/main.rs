@@ -11,6 +11,7 @@ mod exit_codes;
 mod export;
 mod ground;
 mod guard;
+mod guard_stack;
 #[path = "../incidents/main.rs"]
 mod incidents;
 mod killed;
@@ -20,6 +21,7 @@ mod progress;
 mod prune;
 mod restore;
 mod screens;
+mod shop_stack;
 mod stack_database;
 mod stack_health;
 mod tidy;

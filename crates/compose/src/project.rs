@@ -1,4 +1,6 @@
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use backstay_run::Context;
 
@@ -6,7 +8,7 @@ use crate::compose_command::Origin;
 use crate::containers::PROJECT;
 use crate::mask::Mask;
 use crate::pins::OVERRIDE;
-use crate::{ComposeCommand, Container, Engine, Error, Model};
+use crate::{ComposeCommand, Container, Engine, Error, Model, State};
 
 /// What the caller knows of a project.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +30,8 @@ pub struct Project {
     pub(crate) compose: ComposeCommand,
     name: String,
     settings: ProjectSettings,
+    /// Containers that this process has made quiet for a while, by id: they belong to what runs.
+    quiet: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Project {
@@ -37,7 +41,7 @@ impl Project {
             Some(name) => name,
             None => Model::parse(&compose.config(None, &origin_of(&settings)).await?)?.name,
         };
-        Ok(Self { engine, compose, name, settings })
+        Ok(Self { engine, compose, name, settings, quiet: Arc::default() })
     }
 
     /// The same project, where these services hold data as well.
@@ -62,6 +66,20 @@ impl Project {
         let mut containers: Vec<Container> = found.into_iter().filter_map(Container::of_service).collect();
         containers.sort_by(|a, b| (&a.service, a.number).cmp(&(&b.service, b.number)));
         Ok(containers)
+    }
+
+    /// Whether it runs, or would if this process had not stopped it to start it again.
+    pub(crate) fn counts_as_up(&self, container: &Container) -> bool {
+        let quiet = || self.quiet.lock().unwrap_or_else(PoisonError::into_inner).contains(&container.id);
+        container.state.is_up() || (container.state == State::Exited && quiet())
+    }
+
+    pub(crate) fn made_quiet(&self, container: &Container) {
+        self.quiet.lock().unwrap_or_else(PoisonError::into_inner).insert(container.id.clone());
+    }
+
+    pub(crate) fn runs_again(&self) {
+        self.quiet.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Everything the files say, of every profile. It holds secrets.

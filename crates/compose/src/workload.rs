@@ -150,6 +150,15 @@ impl Workload for ComposeWorkload {
         Token::new(&observed).map_err(|source| self.failed("look at")(Error::Token(source)))
     }
 
+    async fn observe_besides(&self, _context: &Context, before: &Token) -> Result<Token, backstay_part::Error> {
+        let before = self.read(before, "look at")?;
+        let mut now = self.observe_all().await.map_err(self.failed("look at"))?;
+        for (service, then) in before.services {
+            now.services.entry(service).or_insert(then);
+        }
+        Token::new(&now).map_err(|source| self.failed("look at")(Error::Token(source)))
+    }
+
     async fn stop(&self, context: &Context, observed: &Token) -> Result<(), backstay_part::Error> {
         let observed = self.read(observed, "stop")?;
         stop::stop(self, context, &observed).await.map_err(self.failed("stop"))

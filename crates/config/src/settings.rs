@@ -130,6 +130,7 @@ pub struct Retention {
 pub struct Guard {
     pub on_loss: OnLoss,
     pub timeout: Span,
+    pub ready_within: Option<Span>,
     pub settle_window: Span,
     pub recovery_target: Option<Span>,
 }

@@ -272,6 +272,9 @@ pub(crate) struct GuardTable {
     pub on_loss: Option<OnLoss>,
     /// How long the guarded command may take. Default `30m`.
     pub timeout: Option<Span>,
+    /// How long the new release may take to become healthy. Left out, `60s`, or six times the longest `timeout` of a
+    /// probe where that is more.
+    pub ready_within: Option<Span>,
     /// How long the new release must stay healthy before it counts as good. Default `30s`.
     pub settle_window: Option<Span>,
     /// In what time a release should be taken back: `history` compares.

@@ -298,6 +298,7 @@ fn guard(table: &GuardTable, production: bool) -> Guard {
     Guard {
         on_loss: table.on_loss.unwrap_or(if production { OnLoss::Ask } else { OnLoss::TakeBack }),
         timeout: table.timeout.unwrap_or(Span::from_secs(1800)),
+        ready_within: table.ready_within,
         settle_window: table.settle_window.unwrap_or(Span::from_secs(30)),
         recovery_target: table.recovery_target,
     }

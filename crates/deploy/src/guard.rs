@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use backstay_health::{Baseline, Probe, Rule, look_once, watch};
 use backstay_model::{Outcome, PartKind, RunId, SnapshotId};
-use backstay_part::{Condition, Site, Token};
+use backstay_part::{Condition, Site, Workload};
 use backstay_repository::LeasePurpose;
 use backstay_restore::{Choices, Plan, Restored, Source, Wish, execute, in_the_way, plan};
 use backstay_run::{Beginning, Claim, Context, GUARDED, Mark, Run};
 use backstay_snapshot::{SnapshotRequest, Taken, take};
 
+use crate::fence::{Fenced, StoppedBefore, close};
 use crate::{Decision, Ended, Error, OnLoss, Situation, command, decide};
 
 /// A deploy, and what may happen when it goes wrong.
@@ -78,38 +79,37 @@ struct Before {
     taken: Taken,
     source: Source,
     baseline: Baseline,
+    /// Where writers were stopped.
+    fenced: Option<Fenced>,
 }
 
 /// Everything before the deploy: when it fails, the deploy never begins.
 async fn before(site: &Site<'_>, run: &mut Run, deploy: &Deploy) -> Result<Before, Error> {
+    // A probe that is bad because writers stand still was not bad before.
+    let baseline = look_once(&deploy.probes).await;
     let fenced = match deploy.fence {
-        true => Some(fence(site, run).await?),
+        true => Some(close(site, run).await?),
         false => None,
     };
-    run.enter("snapshot");
-    let taken = snapshot(site, deploy).await;
-    if taken.is_err()
-        && let Some(observed) = &fenced
-    {
-        // What was stopped for a deploy that does not come runs again; the first error is the one to tell.
-        let _ = site.workload.start(site.context, observed).await;
+    match record(site, run, deploy).await {
+        Ok((taken, source)) => Ok(Before { taken, source, baseline, fenced }),
+        Err(error) => {
+            if let Some(fenced) = &fenced {
+                fenced.open(site).await;
+            }
+            Err(error)
+        }
     }
-    let taken = taken?;
+}
+
+async fn record(site: &Site<'_>, run: &mut Run, deploy: &Deploy) -> Result<(Taken, Source), Error> {
+    run.enter("snapshot");
+    let taken = snapshot(site, deploy).await?;
     run.set_snapshot(taken.manifest.id.clone());
     let entry = site.repository.entry(&taken.manifest.environment, &taken.manifest.id).await;
     let entry = entry.map_err(|source| Error::Repository { action: "read the snapshot back from", source })?;
     let source = Source::open(site.repository, &entry).await.map_err(Box::new)?;
-    run.enter("baseline");
-    Ok(Before { taken, source, baseline: look_once(&deploy.probes).await })
-}
-
-async fn fence(site: &Site<'_>, run: &mut Run) -> Result<Token, Error> {
-    run.enter("fence");
-    let observed = site.workload.observe(site.context).await?;
-    run.note("fence", Mark::Intent, &observed).await?;
-    site.workload.stop(site.context, &observed).await?;
-    run.note("fence", Mark::Done, &()).await?;
-    Ok(observed)
+    Ok((taken, source))
 }
 
 async fn snapshot(site: &Site<'_>, deploy: &Deploy) -> Result<Taken, Error> {
@@ -150,7 +150,7 @@ async fn deploy_under(site: &Site<'_>, mut run: Run, deploy: &Deploy, before: Be
         outcome: Outcome::Done,
         rows_written: None,
     };
-    let judged = judge(site, &mut run, deploy, &before.source, &mut guarded).await;
+    let judged = judge(site, &mut run, deploy, &before, &mut guarded).await;
     if judged.is_err() {
         guarded.outcome = Outcome::Stuck;
         guarded.decision = Decision::Ask;
@@ -164,10 +164,14 @@ async fn judge(
     site: &Site<'_>,
     run: &mut Run,
     deploy: &Deploy,
-    source: &Source,
+    before: &Before,
     guarded: &mut Guarded,
 ) -> Result<(), Error> {
+    let source = &before.source;
     if guarded.ended == Ended::Well && guarded.condition == Condition::Healthy {
+        if let Some(fenced) = &before.fenced {
+            fenced.name_what_is_missing(site).await;
+        }
         return Ok(());
     }
     run.enter("take back");
@@ -177,7 +181,9 @@ async fn judge(
         interrupt: backstay_run::Interrupt::default(),
         ..site.context.clone()
     };
-    let site = &site.within(&inner);
+    let stopped_before = before.fenced.as_ref().map(|fenced| StoppedBefore { workload: site.workload, fenced });
+    let workload = stopped_before.as_ref().map_or(site.workload, |stopped| stopped as &dyn Workload);
+    let site = &Site { workload, ..site.within(&inner) };
     let whole = plan(site, source, &Wish::default()).await.map_err(Box::new)?;
     guarded.rows_written = whole.loss.as_ref().map(backstay_model::Loss::rows);
     let situation = Situation {
@@ -201,6 +207,9 @@ async fn judge(
             take_back(site, deploy, source, &around, guarded).await?
         }
     };
+    if let (Decision::NothingToTakeBack, Some(fenced)) = (guarded.decision, &before.fenced) {
+        fenced.start_again(site).await?;
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 mod command;
 mod decide;
 mod error;
+mod fence;
 mod guard;
 
 pub use decide::{Decision, Ended, OnLoss, Situation, decide};

@@ -1,3 +1,6 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
 use async_trait::async_trait;
 use backstay_compose::{Container, Health, Project, State};
 use chrono::{DateTime, Utc};
@@ -32,6 +35,59 @@ impl Ask for ContainerAsk {
 impl ContainerAsk {
     fn judge(&self, container: &Container) -> Seen {
         judge(container.state, container.health, container.exit_code, container.restarts, self.restarts_max)
+    }
+}
+
+/// Whether the containers of a project run steadily from the first look on: none begins to restart, and none that was
+/// made since ends with an error.
+pub struct SteadyAsk {
+    project: Project,
+    looked: Mutex<Option<Looked>>,
+}
+
+/// What earlier looks have shown.
+struct Looked {
+    /// The ids that were there at first.
+    at_first: BTreeSet<String>,
+    /// How often each had restarted at the last look. Told from look to look, so that what restarts until its
+    /// database is there may settle.
+    restarts: BTreeMap<String, i64>,
+}
+
+impl SteadyAsk {
+    pub fn new(project: Project) -> Self {
+        Self { project, looked: Mutex::default() }
+    }
+}
+
+#[async_trait]
+impl Ask for SteadyAsk {
+    async fn ask(&self) -> Seen {
+        let now = match self.project.containers().await {
+            Ok(containers) => containers,
+            Err(error) => return Seen::Unknown(crate::probe::chain(&error)),
+        };
+        let restarts = now.iter().map(|one| (one.id.clone(), one.restarts)).collect();
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(looked) = looked.as_mut() else {
+            *looked = Some(Looked { at_first: now.into_iter().map(|one| one.id).collect(), restarts });
+            return Seen::Good("as it is".to_owned());
+        };
+        let unsteady = now.iter().find_map(|one| {
+            let is_new = !looked.at_first.contains(&one.id);
+            let before = looked.restarts.get(&one.id).copied().unwrap_or_default();
+            unsteady(one.state, one.exit_code, one.restarts - before, is_new).map(|why| format!("{} {why}", one.name))
+        });
+        looked.restarts = restarts;
+        unsteady.map_or_else(|| Seen::Good("nothing restarts".to_owned()), Seen::Bad)
+    }
+}
+
+fn unsteady(state: State, exit_code: i64, restarts: i64, is_new: bool) -> Option<String> {
+    match state {
+        _ if restarts > 0 || state == State::Restarting => Some("restarts".to_owned()),
+        State::Exited | State::Dead if is_new && exit_code != 0 => Some(format!("ended with exit code {exit_code}")),
+        _ => None,
     }
 }
 
@@ -106,6 +162,16 @@ mod tests {
         assert_eq!(trouble_in(&lines, &[]), Seen::Bad("PANIC at the disco".to_owned()));
         assert!(matches!(trouble_in(&lines, &["timeout".to_owned()]), Seen::Good(_)));
         assert!(matches!(trouble_in(&lines[..1], &[]), Seen::Good(_)));
+    }
+
+    #[test]
+    fn what_restarts_or_is_new_and_ends_badly_is_not_steady() {
+        assert_eq!(unsteady(State::Running, 0, 0, true), None);
+        assert!(unsteady(State::Running, 0, 1, false).is_some(), "it died between two looks");
+        assert!(unsteady(State::Restarting, 1, 0, true).is_some());
+        assert!(unsteady(State::Exited, 70, 0, true).is_some());
+        assert_eq!(unsteady(State::Exited, 143, 0, false), None, "the deploy stopped what was there before");
+        assert_eq!(unsteady(State::Exited, 0, 0, true), None, "a one-shot did its work");
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod rule;
 mod verdict;
 mod watch;
 
-pub use container::{ContainerAsk, LogAsk};
+pub use container::{ContainerAsk, LogAsk, SteadyAsk};
 pub use database::DatabaseAsk;
 pub use probe::{Ask, Expectation, Kind, Look, Probe, Seen};
 pub use rule::Rule;

@@ -46,13 +46,22 @@ pub async fn watch(
             Condition::Undecided { .. } => false,
         };
         if due || decided {
-            return verdict;
+            return if decided { verdict } else { not_for_long_enough(verdict, rule) };
         }
         tokio::select! {
             () = tokio::time::sleep(rule.interval) => {}
             () = interrupt.requested() => {}
         }
     }
+}
+
+/// Time was up before what is good had stayed good for as long as it has to.
+fn not_for_long_enough(verdict: Verdict, rule: &Rule) -> Verdict {
+    if verdict.condition != Condition::Healthy || rule.settle.is_zero() {
+        return verdict;
+    }
+    let why = format!("healthy at last, but not for {} s", rule.settle.as_secs_f64());
+    Verdict { condition: Condition::Undecided { why }, ..verdict }
 }
 
 /// What fails now: taken before a deploy, so that it cannot be blamed on it.

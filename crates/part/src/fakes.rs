@@ -446,6 +446,11 @@ impl Workload for FakeWorkload {
         Ok(Token(self.world.state().running.is_some().into()))
     }
 
+    async fn observe_besides(&self, context: &Context, before: &Token) -> Result<Token, Error> {
+        let now = self.observe(context).await?;
+        Ok(Token((now.0 == serde_json::Value::Bool(true) || before.0 == serde_json::Value::Bool(true)).into()))
+    }
+
     async fn stop(&self, _context: &Context, _observed: &Token) -> Result<(), Error> {
         self.point("stop", "before").await?;
         self.world.state().running = None;

@@ -17,6 +17,13 @@ pub trait Workload: Send + Sync {
     /// a run that dies half-way through stopping still knows what to start. Changes nothing.
     async fn observe(&self, context: &Context) -> Result<Token, Error>;
 
+    /// What runs now and, besides it, what ran when `before` was observed and was stopped since by this very run:
+    /// all of it is to run in the end. Changes nothing.
+    async fn observe_besides(&self, context: &Context, before: &Token) -> Result<Token, Error> {
+        let _ = before;
+        self.observe(context).await
+    }
+
     /// Makes the observed writers quiet. Stopping what is stopped is no error.
     async fn stop(&self, context: &Context, observed: &Token) -> Result<(), Error>;
 

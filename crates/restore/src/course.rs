@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-pub(crate) const FENCE: &str = "fence";
+pub(crate) const FENCE: &str = backstay_run::FENCED;
 pub(crate) const START: &str = "start";
 pub(crate) const PROBE: &str = "probe";
 pub(crate) const REVERT: &str = "revert";

@@ -5,7 +5,7 @@ use backstay_run::{Claim, Context, GUARDED, Run, Steps, Unfinished, unfinished};
 use serde::Serialize;
 
 use crate::activate::{in_words, not_all_switched, standings};
-use crate::course::{FENCE, REVERT, Restored, Work, abandon_all};
+use crate::course::{FENCE, REVERT, Restored, Work, abandon_all, observed};
 use crate::execute::finish;
 use crate::way::{InTheWay, goes_on_beside, is_ours};
 use crate::{Error, revert, settle};
@@ -81,7 +81,8 @@ pub(crate) async fn recover_one(site: &Site<'_>, dead: &Unfinished) -> Result<Re
     match dead.record.command.as_str() {
         "settle" => settle::go_on(site, run).await,
         "restore" | "undo" if run.entries().intended(FENCE).is_some() => go_on(site, run, dead).await,
-        "guard" if run.entries().intended(GUARDED).is_some() => leave_to_a_person(run).await,
+        "guard" if run.entries().intended(GUARDED).is_some() => after_a_guard(site, run).await,
+        "guard" if run.entries().intended(FENCE).is_some() => open_a_guards_fence(site, run).await,
         "migrate run" | "migrate down" => leave_as_it_stands(run).await,
         _ => abandon(site, run).await,
     }
@@ -100,6 +101,31 @@ async fn leave_as_it_stands(run: Run) -> Result<Recovered, Error> {
     }
     run.end(Outcome::Stuck, Some(format!("died; {state}"))).await;
     Ok(Recovered { run: id, command, ending: Ending::Stands, state, restored: None })
+}
+
+/// The deploy had not begun, and what was stopped for it runs again.
+async fn open_a_guards_fence(site: &Site<'_>, run: Run) -> Result<Recovered, Error> {
+    let seen = observed(&run)?;
+    site.workload.start(site.context, &seen).await?;
+    let mut recovered = abandon(site, run).await?;
+    recovered.state = format!("{}; what it had stopped runs again", recovered.state);
+    Ok(recovered)
+}
+
+/// Where its own restore came to its end, or was brought there, the deploy has been taken back.
+async fn after_a_guard(site: &Site<'_>, run: Run) -> Result<Recovered, Error> {
+    let (id, before) = (run.record().id.clone(), run.record().snapshot.clone());
+    let records = crate::history(site).await?;
+    let took_back = |record: &&backstay_model::RunRecord| {
+        record.command == "restore" && record.outcome == Some(Outcome::Done) && record.id > id
+    };
+    let Some(restore) = records.iter().filter(took_back).find(|record| record.snapshot == before) else {
+        return leave_to_a_person(run).await;
+    };
+    let state = format!("run {} has taken the guarded deploy back", restore.id);
+    let command = run.record().command.clone();
+    run.end(Outcome::TakenBack, Some(format!("died; {state}"))).await;
+    Ok(Recovered { run: id, command, ending: Ending::TakenBack, state, restored: None })
 }
 
 /// A guarded deploy that was cut off may have done anything. What it did stands; what was before it is

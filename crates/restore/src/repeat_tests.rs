@@ -116,6 +116,10 @@ impl Workload for WorksTwice<'_> {
         self.0.observe(context).await
     }
 
+    async fn observe_besides(&self, context: &Context, before: &Token) -> Result<Token, Error> {
+        self.0.observe_besides(context, before).await
+    }
+
     async fn stop(&self, context: &Context, observed: &Token) -> Result<(), Error> {
         self.0.stop(context, observed).await?;
         self.0.stop(context, observed).await

@@ -19,5 +19,5 @@ pub use error::Error;
 pub use interrupt::Interrupt;
 pub use journal::{Entry, Journal, Mark, Steps};
 pub use journals::{Journals, Opened};
-pub use run::{BEGIN, Beginning, Claim, END, GUARDED, Run};
+pub use run::{BEGIN, Beginning, Claim, END, FENCED, GUARDED, Run};
 pub use unfinished::{Unfinished, unfinished};

@@ -11,6 +11,8 @@ use crate::{Context, Entry, Error, Journal, Journals, Mark, Steps, Unfinished};
 /// The first and the last step of every journal.
 pub const BEGIN: &str = "begin";
 pub const END: &str = "end";
+/// The step in which a run stops what writes; its intent says what ran.
+pub const FENCED: &str = "fence";
 /// The step of a guarded deploy: written before its command starts, so that a recovery knows that anything may have happened since.
 pub const GUARDED: &str = "guarded command";
 

@@ -1,4 +1,4 @@
-use backstay_config::OnLoss as Configured;
+use backstay_config::{OnLoss as Configured, Span};
 use backstay_deploy::{Decision, Deploy, Ended, Guarded, OnLoss, guard};
 use backstay_model::{Outcome, Purpose};
 use backstay_snapshot::SnapshotRequest;
@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::report::{Failure, Report, State};
 use crate::restored;
 use crate::surroundings::Surroundings;
-use crate::wiring::{Release, probes};
+use crate::wiring::{Release, probes, steady};
 
 pub async fn run(surroundings: &Surroundings, arguments: Guard) -> Result<Report, Failure> {
     let release = Release::open(surroundings).await?;
@@ -21,9 +21,11 @@ pub async fn run(surroundings: &Surroundings, arguments: Guard) -> Result<Report
 
 async fn deploy(release: &Release, arguments: Guard) -> Result<Deploy, Failure> {
     let settings = &release.project.settings;
-    let (probes, mut rule) = probes(&release.project, &release.containers).await?;
+    let (mut probes, mut rule) = probes(&release.project, &release.containers).await?;
+    probes.extend(steady(&release.containers));
     rule.settle = settings.guard.settle_window.duration();
-    rule.timeout = rule.timeout.max(rule.settle * 3);
+    // What became ready at the last moment has to stay so as well.
+    rule.timeout = settings.guard.ready_within.map_or(rule.timeout, Span::duration) + rule.settle;
     Ok(Deploy {
         words: arguments.command,
         folder: release.project.surroundings.folder.clone(),

@@ -40,6 +40,10 @@ impl Workload for Probed {
         self.workload.observe(context).await
     }
 
+    async fn observe_besides(&self, context: &Context, before: &Token) -> Result<Token, Error> {
+        self.workload.observe_besides(context, before).await
+    }
+
     async fn stop(&self, context: &Context, observed: &Token) -> Result<(), Error> {
         self.hooks.before_fence(context).await?;
         self.workload.stop(context, observed).await

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backstay_config::{HeaderValue, Health, Probe as Settings, Span};
-use backstay_health::{ContainerAsk, DatabaseAsk, Expectation, Kind, Probe, Rule};
+use backstay_health::{ContainerAsk, DatabaseAsk, Expectation, Kind, Probe, Rule, SteadyAsk};
 use std::sync::Arc;
 
 use super::databases::settings_through;
@@ -18,6 +18,13 @@ pub async fn probes(project: &Project, containers: &Containers) -> Result<(Vec<P
     let (probes, rule) = configured(project, containers).await?;
     let probes = if probes.is_empty() { found(project, containers).await? } else { probes };
     Ok((probes, rule))
+}
+
+/// What guard looks at whatever is configured: that nothing which a deploy makes dies unseen between two looks.
+pub fn steady(containers: &Containers) -> Option<Probe> {
+    let Containers::Reached(compose) = containers else { return None };
+    let kind = Kind::Asked(Arc::new(SteadyAsk::new(compose.clone())));
+    Some(Probe { name: "containers".to_owned(), service: None, timeout: Duration::from_secs(10), kind })
 }
 
 /// Every configured probe, and how patient they want to be asked.

@@ -28,10 +28,14 @@ pub(super) async fn live(project: &Project) -> Result<BTreeMap<String, Live>, Er
         Err(Error::NoFiles { .. }) => None,
         Err(error) => return Err(error),
     };
-    Ok(by_service(&containers, model.as_ref()))
+    Ok(by_service(&containers, model.as_ref(), &|one| project.counts_as_up(one)))
 }
 
-fn by_service(containers: &[Container], model: Option<&Model>) -> BTreeMap<String, Live> {
+fn by_service(
+    containers: &[Container],
+    model: Option<&Model>,
+    is_up: &dyn Fn(&Container) -> bool,
+) -> BTreeMap<String, Live> {
     let mut services: BTreeMap<String, Live> = BTreeMap::new();
     for container in containers {
         let named = model.and_then(|model| model.image_name(&container.service));
@@ -44,11 +48,11 @@ fn by_service(containers: &[Container], model: Option<&Model>) -> BTreeMap<Strin
             built: model.is_some_and(|model| model.is_built(&container.service)),
         });
         live.images.insert(container.image.clone());
-        live.running += u32::from(container.state.is_up());
+        live.running += u32::from(is_up(container));
     }
     // What runs decides; containers that ended count only where nothing runs.
     for (service, live) in services.iter_mut().filter(|(_, live)| live.running > 0) {
-        let up = containers.iter().filter(|one| one.service == *service && one.state.is_up());
+        let up = containers.iter().filter(|one| one.service == *service && is_up(one));
         live.images = up.map(|one| one.image.clone()).collect();
     }
     services

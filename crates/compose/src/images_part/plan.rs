@@ -24,7 +24,17 @@ pub(super) async fn plan(part: &ImagesPart, recorded: &Recorded) -> Result<PartP
             None => None,
         };
         let same = image.is_some_and(|image| Some(image) == local.as_ref() || image == recorded);
+        let holds_data = service.database || part.project.is_database(&service.service);
         if same {
+            let stopped = service.running > 0 && runs.is_none_or(|live| live.running == 0);
+            if stopped && !holds_data {
+                plan.differences.push(Difference {
+                    subject: service.service.clone(),
+                    recorded: "runs".to_owned(),
+                    live: "stopped".to_owned(),
+                });
+                plan.steps.push(format!("start {}, which does not run", service.service));
+            }
             continue;
         }
         plan.differences.push(Difference {
@@ -32,7 +42,7 @@ pub(super) async fn plan(part: &ImagesPart, recorded: &Recorded) -> Result<PartP
             recorded: short(recorded),
             live: image.map_or_else(|| "nothing".to_owned(), |image| short(image)),
         });
-        if service.database || part.project.is_database(&service.service) {
+        if holds_data {
             let text = format!("the image of {}, which holds data, is left as it is", service.service);
             plan.warnings.push(text);
             continue;

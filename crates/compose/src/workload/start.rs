@@ -42,7 +42,9 @@ pub(super) async fn start(workload: &ComposeWorkload, context: &Context, observe
     let services: BTreeSet<String> = as_they_are.into_iter().chain(anew.keys().cloned()).collect();
     settle(workload, context, &services).await?;
     let expected = expected(observed, &anew);
-    verify(workload, &services, &expected).await
+    verify(workload, &services, &expected).await?;
+    workload.project.runs_again();
+    Ok(())
 }
 
 fn wanted(observed: &Observed, pins: Option<&Pins>) -> BTreeMap<String, Wanted> {

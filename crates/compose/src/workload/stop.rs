@@ -44,6 +44,9 @@ pub(super) async fn stop_one(workload: &ComposeWorkload, container: &Container) 
     let options = None::<bollard::query_parameters::StopContainerOptions>;
     match docker.stop_container(&container.id, options).await {
         Err(error) if !is_absent(&error) => Err(failed("stop", &container.name)(error)),
-        _ => Ok(()),
+        _ => {
+            workload.project.made_quiet(container);
+            Ok(())
+        }
     }
 }
