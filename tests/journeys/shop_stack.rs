@@ -95,14 +95,6 @@ impl Shop {
         fs::write(self.path("backstay.toml"), format!("{text}\n{more}\n")).expect("backstay.toml is written");
     }
 
-    /// Changes one line of backstay.toml that begins with `begin`, and says what it was.
-    pub fn reconfigure(&self, begin: &str, line: &str) {
-        let text = fs::read_to_string(self.path("backstay.toml")).expect("backstay.toml is read");
-        assert!(text.lines().any(|old| old.starts_with(begin)), "no line begins with `{begin}`:\n{text}");
-        let changed = text.lines().map(|old| if old.starts_with(begin) { line } else { old });
-        fs::write(self.path("backstay.toml"), changed.collect::<Vec<_>>().join("\n")).expect("it is written");
-    }
-
     pub fn try_docker(&self, arguments: &[&str]) -> Result<String, String> {
         let output =
             Command::new("docker").args(arguments).current_dir(self.folder.path()).output().expect("docker runs");
@@ -312,12 +304,22 @@ impl Customers {
         wait_until("more orders are confirmed", || self.count() >= then + more);
     }
 
-    pub fn leave(self) -> Vec<Order> {
+    pub fn leave(mut self) -> Vec<Order> {
         self.stop.store(true, Ordering::SeqCst);
-        for customer in self.customers {
+        for customer in self.customers.drain(..) {
             customer.join().expect("a customer");
         }
         self.confirmed.lock().expect("nobody panics with it").clone()
+    }
+}
+
+/// A shop is closed when nobody holds it: those who are in it have to go, also when a test fails.
+impl Drop for Customers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        for customer in self.customers.drain(..) {
+            let _ = customer.join();
+        }
     }
 }
 
