@@ -21,10 +21,7 @@ fn goes_back_around_the_database(shop: &Arc<Shop>, what: &str, deploy: &str, com
     let customers = shop.opens();
     customers.order(2);
     let (images, files) = (shop.images(), shop.files());
-    let began = std::time::Instant::now();
-    let ran = guard(shop, deploy);
-    println!("{what}: {:?}", began.elapsed());
-    let result = ran.ended(12).json();
+    let result = guard(shop, deploy).ended(12).json();
     assert_eq!(result["decision"], "take_back_around_database", "{what}: {result}");
     assert_eq!(result["outcome"], "taken_back", "{what}");
     assert_eq!(result["command_exit"], command_exit, "{what}");
