@@ -30,6 +30,9 @@ pub(super) async fn stop(workload: &ComposeWorkload, context: &Context, observed
         writers = later;
         let stopped = now.iter().map(|container| stop_one(workload, container));
         futures_util::future::try_join_all(stopped).await?;
+        // What does its work once is not started again, and so it does not count as what runs.
+        let is_one_shot = observed.services.get(service).is_some_and(|one| one.one_shot);
+        now.iter().filter(|_| !is_one_shot).for_each(|container| workload.project.made_quiet(container));
     }
     let mut left: Vec<String> = workload.writers().await?.into_iter().map(|one| one.service).collect();
     left.dedup();
@@ -44,9 +47,6 @@ pub(super) async fn stop_one(workload: &ComposeWorkload, container: &Container) 
     let options = None::<bollard::query_parameters::StopContainerOptions>;
     match docker.stop_container(&container.id, options).await {
         Err(error) if !is_absent(&error) => Err(failed("stop", &container.name)(error)),
-        _ => {
-            workload.project.made_quiet(container);
-            Ok(())
-        }
+        _ => Ok(()),
     }
 }
