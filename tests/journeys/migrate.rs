@@ -87,8 +87,32 @@ fn file_of_gates(outside: bool) -> String {
     format!("{}{}", if outside { "-- no-transaction\n" } else { "" }, statements.collect::<String>())
 }
 
+#[test]
+fn what_a_failed_run_leaves_behind_is_said_and_the_next_one_goes_on() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let ground = Ground::bare(&cluster, "shop");
+    ground.write("migrations/1_a.sql", "create table store.codes (code int); insert into store.codes values (1), (1);");
+    ground.write(
+        "migrations/2_b.sql",
+        "-- no-transaction\ncreate unique index concurrently codes_once on store.codes (code);",
+    );
+    let _ = ground.backstay.run(&["init", "--project", "shop"]).ended(0);
+    let failed = ground.backstay.run(&["migrate", "run", "--json"]).ended(13).json();
+    assert_eq!(failed["changed"], true, "{failed}");
+    let state = failed["error"]["state"].as_str().unwrap_or_default();
+    assert_eq!(state, "1_a.sql was committed and stays; what 2_b.sql did before line 2 stays");
+    ground.sql("delete from store.codes where ctid in (select max(ctid) from store.codes)");
+    let done = ground.backstay.run(&["migrate", "run", "--json"]).ended(0).json();
+    assert_eq!(done["migrated"]["applied"], serde_json::json!(["2_b.sql"]));
+
+    ground.write("migrations/3_c.sql", "do $$ begin insert into store.codes values (2); commit; end $$;");
+    let failed = ground.backstay.run(&["migrate", "run", "--json"]).ended(11).json();
+    assert_eq!((&failed["changed"], &failed["error"]["state"]), (&false.into(), &"nothing was changed".into()));
+    assert!(failed["error"]["hint"].to_string().contains("-- no-transaction"), "{failed}");
+}
+
 /// Keeps the gate until the run waits for it, and kills the run there.
-fn killed_at_gate(ground: &Ground<'_>, gate: usize) {
+fn killed_at_gate(ground: &Ground<'_>, gate: usize, arguments: &[&str]) {
     let mut holder = ground.cluster.client("psql");
     holder.args(["-XAtq", "-U", "postgres", "-d", &ground.database]).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut holder = holder.spawn().expect("psql");
@@ -99,7 +123,7 @@ fn killed_at_gate(ground: &Ground<'_>, gate: usize) {
         "select count(*) from pg_locks where mode = 'ShareRowExclusiveLock' and granted and relation = 'store.gate_{gate}'::regclass"
     );
     wait_until("the gate is held", || ground.sql(&held) == "1");
-    let mut run = ground.backstay.command(&["migrate", "run"]);
+    let mut run = ground.backstay.command(arguments);
     let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a run");
     let waiting = "select count(*) from pg_stat_activity where application_name = 'backstay migrate run' and wait_event_type = 'Lock'";
     wait_until("the run waits at the gate, or ends", || {
@@ -135,7 +159,7 @@ fn a_run_killed_at_a_statement_is_named_and_the_next_one_ends_it() {
         ground.reconfigure("project = ", "project = \"shop\"\nproduction = true");
         let before = ground.state();
         let id = ground.snapshot();
-        killed_at_gate(&ground, gate);
+        killed_at_gate(&ground, gate, &["migrate", "run"]);
 
         let status = ground.backstay.run(&["migrate", "status", "--json"]).ended(0).json();
         let pending = status["status"]["pending"].as_array().map(Vec::len);
@@ -166,6 +190,25 @@ fn a_run_killed_at_a_statement_is_named_and_the_next_one_ends_it() {
         let _ = ground.backstay.run(&["restore", &id, "--yes"]).ended(0);
         assert_eq!(ground.state(), before);
     }
+}
+
+#[test]
+fn a_run_file_by_file_that_is_killed_keeps_what_it_had_committed_and_no_more() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let ground = Ground::bare(&cluster, "shop");
+    ground.sql("create table store.gate_1 (passed int); insert into store.gate_1 values (0)");
+    ground.write("migrations/1_points.sql", "create table store.points (id int);");
+    ground.write("migrations/2_gates.sql", "update store.gate_1 set passed = passed + 1;");
+    ground.write("migrations/3_more.sql", "create table store.more (id int);");
+    let _ = ground.backstay.run(&["init", "--project", "shop"]).ended(0);
+    ground.reconfigure("folder = \"migrations\"", "folder = \"migrations\"\nlock_timeout = \"10m\"");
+    killed_at_gate(&ground, 1, &["migrate", "run", "--per-file"]);
+    let status = ground.backstay.run(&["migrate", "status", "--json"]).ended(0).json();
+    let pending = status["status"]["pending"].as_array().expect("what is pending");
+    assert_eq!((pending.len(), &status["status"]["half_done"]), (2, &serde_json::json!([])), "{status}");
+    let ended = ground.backstay.run(&["migrate", "run", "--per-file", "--json"]).ended(0).json();
+    assert_eq!(ended["migrated"]["applied"], serde_json::json!(["2_gates.sql", "3_more.sql"]));
+    assert_eq!(ground.sql("select passed from store.gate_1"), "1");
 }
 
 #[test]

@@ -63,6 +63,9 @@ pub fn advise(error: &(dyn Error + 'static)) -> Failure {
         failure.hints.extend(why.hints);
         failure.state = State::Changed(format!("snapshot {snapshot} is there, and counts as not proven"));
     }
+    if let Some(words) = error.downcast_ref::<backstay_migrate::Error>().and_then(backstay_migrate::Error::stands) {
+        failure.state = State::Changed(words);
+    }
     failure
 }
 

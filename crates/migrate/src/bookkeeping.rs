@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnection;
 
 use crate::folder::{Migration, Script};
+use crate::guise;
 use crate::target::execute;
 
 /// Backstay's own migrations, applied by Backstay itself, in order.
@@ -187,6 +188,7 @@ pub(crate) async fn write_line(
     done: Option<Duration>,
 ) -> Result<(), sqlx::Error> {
     let (run, version, direction, ordinal) = key;
+    let guise = guise::lay_down(connection).await?;
     crate::target::query(
         "insert into backstay.statements (run, version, direction, ordinal, line, digest, state, nanoseconds)
          values ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -200,9 +202,9 @@ pub(crate) async fn write_line(
     .bind(digest)
     .bind(if done.is_some() { "done" } else { "intent" })
     .bind(done.map(nanoseconds))
-    .execute(connection)
-    .await
-    .map(|_| ())
+    .execute(&mut *connection)
+    .await?;
+    guise.put_on(connection).await
 }
 
 /// Takes back an intent whose statement is known to have done nothing.
@@ -210,6 +212,7 @@ pub(crate) async fn erase_line(
     connection: &mut PgConnection,
     key: (&str, i64, Direction, i32),
 ) -> Result<(), sqlx::Error> {
+    let guise = guise::lay_down(connection).await?;
     crate::target::query(
         "delete from backstay.statements where run = $1 and version = $2 and direction = $3 and ordinal = $4",
     )
@@ -217,9 +220,9 @@ pub(crate) async fn erase_line(
     .bind(key.1)
     .bind(key.2.word())
     .bind(key.3)
-    .execute(connection)
-    .await
-    .map(|_| ())
+    .execute(&mut *connection)
+    .await?;
+    guise.put_on(connection).await
 }
 
 /// What has been journaled of a version since some run began with its first statement.

@@ -155,6 +155,44 @@ impl Error {
     }
 }
 
+impl Error {
+    /// What stands now, where something was committed before it failed.
+    pub fn stands(&self) -> Option<String> {
+        if self.consequence() != Consequence::Changed {
+            return None;
+        }
+        let kept = |committed: &[String]| match committed {
+            [] => String::new(),
+            [one] => format!("{one} was committed and stays; "),
+            [first, .., last] => format!("{} files from {first} to {last} were committed and stay; ", committed.len()),
+        };
+        let half = |place: &Place| format!("what {} did before line {} stays", place.file, place.line);
+        Some(match self {
+            Self::Statement { place, committed, half: true, .. } => kept(committed) + &half(place),
+            Self::Interrupted { committed, half: Some(place) } => kept(committed) + &half(place),
+            // Outside of a transaction the file itself is the last of them.
+            Self::Locked { place, committed, .. } if committed.last() == Some(&place.file) => {
+                kept(&committed[..committed.len() - 1]) + &half(place)
+            }
+            Self::InvalidIndex { index, committed, .. } => {
+                format!("{}the index {index} stays, unusable", kept(committed))
+            }
+            Self::Statement { committed, .. }
+            | Self::Commit { committed, .. }
+            | Self::Locked { committed, .. }
+            | Self::Lost { committed, .. }
+            | Self::Interrupted { committed, .. } => kept(committed) + "nothing of the rest was changed",
+            Self::Unfinished { .. } => {
+                "whether that statement took effect is not known; what came before it stays".to_owned()
+            }
+            Self::Escaped { file } => format!("what {file} did up to there stays"),
+            Self::Unread { .. } => "everything that was pending is applied".to_owned(),
+            Self::Command { program, .. } => format!("what `{program}` changed stays"),
+            _ => "not known: look with `backstay migrate status`".to_owned(),
+        })
+    }
+}
+
 fn list(faults: &[Fault]) -> String {
     faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -17,6 +17,7 @@ mod failure;
 mod folder;
 mod foreseen;
 mod gate;
+mod guise;
 mod history;
 mod leftover;
 mod lint;

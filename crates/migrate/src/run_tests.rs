@@ -18,7 +18,31 @@ async fn a_failure_takes_back_every_file_of_the_transaction_and_says_where() {
     let options = RunOptions { per_file: true, ..RunOptions::default() };
     let error = run(&context, &target, &read(&folder), &options).await.unwrap_err();
     assert_eq!(error.consequence(), Consequence::Changed);
+    assert_eq!(error.stands().unwrap(), "1_a.sql was committed and stays; nothing of the rest was changed");
     assert_eq!(history(&cluster, "shop").lines().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_a_file_takes_reaches_neither_the_history_nor_the_next_file() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let target = fresh(&cluster, "shop");
+    cluster.sql("shop", "create role clerk; create schema office authorization clerk");
+    let folder = files(&[
+        ("1_a.sql", "set role clerk; create table office.one (i int);"),
+        ("2_b.sql", "create table two (i int); set session authorization clerk; create table office.three (i int);"),
+        (
+            "3_c.sql",
+            "-- no-transaction\nset role clerk;\ncreate table office.four (i int);\ncreate index concurrently i on office.four (i);",
+        ),
+        ("4_d.sql", "create table five (i int);"),
+    ]);
+    let (context, _) = context();
+    let report = run(&context, &target, &read(&folder), &RunOptions::default()).await.unwrap();
+    assert_eq!(report.applied.len(), 4);
+    let owned = "select string_agg(relname || ' ' || relowner::regrole, ', ' order by relname) from pg_class
+         where relname in ('one', 'two', 'three', 'four', 'five')";
+    assert_eq!(cluster.sql("shop", owned), "five postgres, four clerk, one clerk, three clerk, two postgres");
+    assert_eq!(history(&cluster, "shop").lines().count(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

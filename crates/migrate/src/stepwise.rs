@@ -9,7 +9,7 @@ use crate::leftover;
 use crate::session::{Executed, Session, place, whole};
 use crate::sql::{BlockRule, Phrase, Statement, block_rule};
 use crate::transaction::{chosen, pause_after};
-use crate::{Error, failure, history};
+use crate::{Error, failure, guise, history};
 
 /// Runs a file that asks to be outside of a transaction: each statement by itself, with a journal
 /// that says after any interruption how far it came.
@@ -95,6 +95,11 @@ async fn end(
     table: &str,
     took: Duration,
 ) -> Result<(), Error> {
+    let connection = &mut session.connection;
+    // A role that the file took ends with the file.
+    if let Err(source) = guise::lay_down(connection).await {
+        return Err(session.failed(whole(migration), true, source));
+    }
     let connection = &mut session.connection;
     let written = match direction {
         Direction::Up => history::record(connection, table, migration, true, bookkeeping::nanoseconds(took)).await,

@@ -23,6 +23,7 @@ async fn a_file_outside_of_a_transaction_stops_half_way_and_goes_on_where_it_sto
     let error = run(&context, &target, &read(&folder), &RunOptions::default()).await.unwrap_err();
     assert_eq!(error.consequence(), Consequence::Changed);
     assert!(told(&error).starts_with("1_i.up.sql line 3"), "{}", told(&error));
+    assert_eq!(error.stands().unwrap(), "what 1_i.up.sql did before line 3 stays");
     // What the failed statement left is gone, and the history says that the version is half done.
     assert_eq!(cluster.sql("shop", "select count(*) from pg_index where not indisvalid"), "0");
     assert!(history(&cluster, "shop").contains("|f|"));

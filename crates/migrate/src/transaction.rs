@@ -10,7 +10,7 @@ use crate::error::Place;
 use crate::folder::{Migration, Script};
 use crate::session::{Executed, Mode, Session, place, whole};
 use crate::sql::{Effects, effects};
-use crate::{Blocker, Error, failure, history};
+use crate::{Blocker, Error, failure, guise, history};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -113,6 +113,8 @@ async fn attempt(session: &mut Session<'_>, batch: &Batch<'_>, direction: Direct
             table = Some(open(session, direction).await?);
             xid = current_xid(session).await?;
         }
+        // A role that the file took ends with the file.
+        guise::lay_down(&mut session.connection).await.map_err(|source| kept(session, source))?;
         if current_xid(session).await? != xid {
             return Err(Error::Escaped { file: script.file.clone() }.into());
         }

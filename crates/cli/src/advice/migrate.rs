@@ -24,6 +24,15 @@ pub fn advice(error: &Error) -> Advice {
             exit.hint("look whether it took effect; docs/guides/migrations.md says how to go on")
         }
         Error::Pooled { .. } => exit.hint("give the address of the server behind the pooler"),
+        Error::Statement { source, .. } if source.code().as_deref() == Some("2D000") => {
+            exit.hint("what commits by itself goes into a file whose first line is `-- no-transaction`")
+        }
+        Error::Statement { source, .. } if source.code().as_deref() == Some("55P04") => {
+            exit.hint("use the new value in the next file: a COMMIT goes between the two")
+        }
+        Error::Statement { half: true, .. } | Error::InvalidIndex { .. } => {
+            exit.hint("take away what stands in its way and run it again: it goes on with that statement")
+        }
         Error::Statement { .. } | Error::Commit { .. } => {
             exit.hint("mend the file and run it again; `--dry-run` rehearses it on a copy")
         }
