@@ -12,11 +12,13 @@ mod export;
 mod ground;
 mod guard;
 mod guard_stack;
+mod guides;
 #[path = "../incidents/main.rs"]
 mod incidents;
 mod killed;
 mod killed_at_random;
 mod migrate;
+mod new_hosts;
 mod progress;
 mod prune;
 mod restore;

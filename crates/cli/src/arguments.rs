@@ -251,6 +251,7 @@ pub struct MigrateDown {
     /// Down to, and without, this version; otherwise the last one
     #[arg(long, value_name = "VERSION")]
     pub to: Option<i64>,
+    /// Which database, where there are several
     #[arg(long, value_name = "NAME")]
     pub database: Option<String>,
     #[command(flatten)]

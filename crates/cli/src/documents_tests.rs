@@ -91,6 +91,8 @@ fn commands(code: &Code) -> Vec<Vec<String>> {
 /// Words up to what ends a command in a shell, with something real where a document writes ID or N.
 fn words(text: &str) -> Vec<String> {
     let end = text.find(['|', '>', ';', '&', ')', '\'']).unwrap_or(text.len());
+    // `2>&1` begins with a number that is no argument.
+    let end = if text[end..].starts_with('>') { text[..end].trim_end_matches(char::is_numeric).len() } else { end };
     let mut words = Vec::new();
     for word in text[..end].split_whitespace() {
         words.push(match word.trim_matches('"').trim_end_matches([',', '.', ':']) {

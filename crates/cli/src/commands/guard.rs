@@ -5,6 +5,7 @@ use backstay_snapshot::SnapshotRequest;
 
 use crate::arguments::Guard;
 use crate::exit::Exit;
+use crate::output::amounts;
 use crate::report::{Failure, Report, State};
 use crate::restored;
 use crate::surroundings::Surroundings;
@@ -118,14 +119,15 @@ fn failure(guarded: &Guarded) -> Option<Failure> {
             Some(Failure::new(Exit::Failed, format!("the deploy failed: {why}")).of_run(&guarded.run))
         }
         Outcome::Stuck => {
-            let rows =
-                guarded.rows_written.map_or("an unknown number of rows".to_owned(), |rows| format!("{rows} rows"));
+            let rows = guarded.rows_written.map_or("an unknown number of rows were".to_owned(), |rows| {
+                amounts::counted(rows, "row was", "rows were")
+            });
             let failure =
                 Failure::new(Exit::Stuck, format!("the deploy failed: {why}")).of_run(&guarded.run).hint(back);
             let state = match &guarded.restored {
                 Some(done) => done.state.clone(),
                 None => format!(
-                    "the new release is live as the deploy left it; {rows} were written since the snapshot and would go with the database"
+                    "the new release is live as the deploy left it; {rows} written since the snapshot and would go with the database"
                 ),
             };
             Some(Failure { state: State::Changed(state), ..failure })
