@@ -342,6 +342,9 @@ fn kubernetes_and_ecs_are_stopped_and_started_by_the_commands_of_the_guide() {
         (0, "k8s", [(0, "stop"), (1, "start"), (2, "deploy")].as_slice(), "scale", "apply", "k8s/shop.yml"),
         (1, "ecs", [(3, "stop"), (4, "start")].as_slice(), "--desired-count 0", "register-task", "ecs/task.json"),
     ] {
+        if place > 0 && !is_full() {
+            continue;
+        }
         let ground = Ground::bare(&cluster, name);
         for (number, file) in files {
             ground.script(&format!("{name}/{file}"), script(*number));
