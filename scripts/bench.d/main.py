@@ -10,13 +10,14 @@ import time
 sys.dont_write_bytecode = True
 
 import cases  # noqa: E402
+import clock  # noqa: E402
 import database  # noqa: E402
 import measure  # noqa: E402
 import report  # noqa: E402
 import rounds  # noqa: E402
 from cluster import Cluster  # noqa: E402
 
-CASES = ["database", "tables", "store", "snapshots", "start-up"]
+CASES = ["database", "tables", "store", "snapshots", "clock", "start-up"]
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -66,6 +67,12 @@ def measure_all(given, work):
             results["snapshots"] = cases.many_snapshots(bench, 1000 if given.quick else 10_000)
         if "start-up" in given.only:
             results["start-up"] = cases.start_up(bench)
+        if "clock" in given.only:
+            say("== the rollback clock")
+            if "BACKSTAY_REGISTRY" in os.environ:
+                results["clock"] = clock.rollback(bench)
+            else:
+                say("left out: no Docker engine here")
         if given.full:
             say("== a database of 10 GB")
             results["large"] = database.large(bench, cluster.load(rounds.DATABASE, 430))

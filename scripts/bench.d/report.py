@@ -5,6 +5,7 @@ import os
 import platform
 from statistics import median
 
+from clock import OWN, WARM
 from measure import Series
 
 MIB = 1 << 20
@@ -59,6 +60,10 @@ def reach(results):
     ratio("cold stage and proof / `pg_restore -j2`", 1.2, database.get("load back"), CUSTOM)
     if database.get("outage"):
         rows.append(("outage of the database in a restore, seconds", median(database["outage"]), 0.2, "{:.3f}"))
+    clock = results.get("clock", {}).get("until it serves")
+    if clock:
+        rows.append(("deploy failed → serving, warm, beyond the containers' own stop and start, seconds",
+                     clock[WARM].seconds - clock[OWN].seconds, 3.0, "{:.1f}"))
     for name in ("database", "large"):
         case = results.get(name)
         if case:
@@ -112,7 +117,8 @@ def page_lines(folder, about, results):
         verdict = "reached" if measured <= bound else "**missed**"
         yield f"| {what} | {form.format(measured)} | {bound} | {verdict} |"
     for name, title in (("database", "A database"), ("large", "A large database"), ("tables", "Many small tables"),
-                        ("store", "Into an object store"), ("snapshots", "Many snapshots"), ("start-up", "Starting")):
+                        ("store", "Into an object store"), ("snapshots", "Many snapshots"), ("clock", "The rollback clock"),
+                        ("start-up", "Starting")):
         if name in results:
             yield from section(folder, name, title, results[name])
 
@@ -127,8 +133,17 @@ def section(folder, name, title, case):
         yield f"{case['tables']:,} tables of 20 rows."
     if "snapshots" in case:
         yield f"{case['snapshots']:,} small snapshots, an hour apart, in a folder."
+    if "stack bytes" in case:
+        yield from (
+            "",
+            f"A Compose stack with a database of {case['stack bytes'] / MIB:.0f} MiB. A release was deployed that migrates, changes rows and is",
+            "unhealthy; the clock runs from the end of that deploy until the old release answers that it and its database are well.",
+        )
+        for name, phases in case["phases"].items():
+            steps = ", ".join(f"{phase} {milliseconds / 1000:.2f} s" for phase, milliseconds in phases)
+            yield from ("", f"{name}, by phases: {steps}.")
     for kind, found in case.items():
-        if not isinstance(found, dict):
+        if not isinstance(found, dict) or kind == "phases":
             continue
         rows = [(tool, figures) for tool, figures in found.items()]
         if isinstance(rows[0][1], Series):

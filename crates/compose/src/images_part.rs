@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use async_trait::async_trait;
-use backstay_model::{Finding, Loss, PartKind, PartName, PartPlan, RunId, Severity};
-use backstay_part::{Captured, Part, Proof, Recorded, Standing, Token};
+use backstay_model::{Finding, PartKind, PartName, PartPlan, RunId, Severity};
+use backstay_part::{Captured, Comparison, Part, Proof, Recorded, Standing, Token};
 use backstay_repository::SnapshotWriter;
 use backstay_run::Context;
 use bollard::auth::DockerCredentials;
@@ -169,7 +169,11 @@ impl Part for ImagesPart {
         switch::standing(self, context, staged).await.map_err(self.failed("look at"))
     }
 
-    async fn loss(&self, _context: &Context, _activated: &Token) -> Result<Option<Loss>, backstay_part::Error> {
+    async fn compare<'a>(
+        &'a self,
+        _context: &'a Context,
+        _activated: &Token,
+    ) -> Result<Option<Comparison<'a>>, backstay_part::Error> {
         Ok(None)
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use backstay_model::{Finding, Loss, PartKind, PartName, PartPlan, RunId, Severity};
-use backstay_part::{Captured, Contents, ErrorKind, Part, Proof, Recorded, Standing, Token};
+use backstay_model::{Finding, PartKind, PartName, PartPlan, RunId, Severity};
+use backstay_part::{Captured, Comparison, Contents, ErrorKind, Part, Proof, Recorded, Standing, Token};
 use backstay_repository::SnapshotWriter;
 use backstay_run::Context;
 use serde::{Deserialize, Serialize};
@@ -274,7 +274,11 @@ impl Part for FilesPart {
         self.work("look at", move |_, _| switch::standing(&layout)).await
     }
 
-    async fn loss(&self, _context: &Context, _activated: &Token) -> Result<Option<Loss>, backstay_part::Error> {
+    async fn compare<'a>(
+        &'a self,
+        _context: &'a Context,
+        _activated: &Token,
+    ) -> Result<Option<Comparison<'a>>, backstay_part::Error> {
         Ok(None)
     }
 

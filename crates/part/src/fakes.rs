@@ -12,7 +12,9 @@ use backstay_run::fakes::Tripwire;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Captured, Condition, Contents, Error, ErrorKind, Part, Proof, Recorded, Standing, Token, Workload};
+use crate::{
+    Captured, Comparison, Condition, Contents, Error, ErrorKind, Part, Proof, Recorded, Standing, Token, Workload,
+};
 
 /// A value that makes whatever runs on it unhealthy.
 pub const SICK: &str = "sick";
@@ -353,12 +355,12 @@ impl Part for FakePart {
         })
     }
 
-    async fn loss(&self, _context: &Context, _activated: &Token) -> Result<Option<Loss>, Error> {
+    async fn compare<'a>(&'a self, _context: &'a Context, _activated: &Token) -> Result<Option<Comparison<'a>>, Error> {
         self.point("compare", "before").await?;
         let writes = self.with("compare", |slots| Ok(slots.writes))?;
         let table = TableLoss { table: "rows".to_owned(), inserted: writes, ..TableLoss::default() };
         let loss = Loss { exact: true, tables: vec![table], caveats: Vec::new() };
-        Ok((self.kind == PartKind::Database).then_some(loss))
+        Ok((self.kind == PartKind::Database).then(|| Box::pin(async { Ok(loss) }) as Comparison<'a>))
     }
 
     async fn capture_kept(

@@ -21,7 +21,7 @@ pub use command_workload::{CommandWorkload, TimedCommand};
 pub use contents::{Captured, Contents, Recorded, RecordedError};
 pub use error::{Error, ErrorKind};
 pub use exported::Exported;
-pub use part::{Part, Proof, Standing};
+pub use part::{Comparison, Part, Proof, Standing};
 pub use site::Site;
 pub use token::Token;
 pub use warm::WarmCopy;

@@ -1,9 +1,14 @@
+use std::pin::Pin;
+
 use async_trait::async_trait;
 use backstay_model::{Finding, Loss, PartKind, PartName, PartPlan, RunId};
 use backstay_repository::SnapshotWriter;
 use backstay_run::Context;
 
 use crate::{Captured, Error, Recorded, Token, WarmCopy};
+
+/// Two sides that are held as they were, compared when it is waited for.
+pub type Comparison<'a> = Pin<Box<dyn Future<Output = Result<Loss, Error>> + Send + 'a>>;
 
 /// One kind of thing that can be taken back: `capture → stage → prove → activate → revert | settle`.
 ///
@@ -77,8 +82,17 @@ pub trait Part: Send + Sync {
     /// on a host where the run never worked says [`Standing::NotSwitched`].
     async fn standing(&self, context: &Context, staged: &Token) -> Result<Standing, Error>;
 
-    /// Exactly what the kept side holds that the live one lacks, after a switch.
-    async fn loss(&self, context: &Context, activated: &Token) -> Result<Option<Loss>, Error>;
+    /// Looks at what the kept side and the live one hold after a switch. They are compared as they are now, whenever
+    /// that is waited for and whatever is written meanwhile. Nothing where there is nothing to compare.
+    async fn compare<'a>(&'a self, context: &'a Context, activated: &Token) -> Result<Option<Comparison<'a>>, Error>;
+
+    /// Exactly what the kept side holds now that the live one lacks.
+    async fn loss(&self, context: &Context, activated: &Token) -> Result<Option<Loss>, Error> {
+        match self.compare(context, activated).await? {
+            Some(comparison) => comparison.await.map(Some),
+            None => Ok(None),
+        }
+    }
 
     /// Captures what an activation kept, so that letting go of it loses nothing. Nothing where there
     /// is nothing to capture.

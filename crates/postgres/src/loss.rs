@@ -23,29 +23,36 @@ use tables::{Pair, Pairs, SAMPLE_PARTS};
 /// Of tables larger than this only a sample is compared.
 const SAMPLED_FROM_BYTES: i64 = 16 << 30;
 
-/// Compares the kept databases with the live ones. Nothing where what was kept is gone.
-pub(crate) async fn loss(part: &ServerPart, context: &Context, activated: &Token) -> Result<Option<Loss>, Error> {
-    tokio::select! {
-        loss = compare(part, context, activated, SAMPLED_FROM_BYTES) => loss,
-        () = context.interrupt.requested() => Err(Error::Interrupted),
+/// The kept databases of a switch and those that took their place, each as it is at one moment.
+pub(crate) struct Both(Vec<(Trio, Sides)>);
+
+impl Both {
+    /// Holds on to what they are now. Nothing where what was kept is gone.
+    pub(crate) async fn open(part: &ServerPart, context: &Context, activated: &Token) -> Result<Option<Self>, Error> {
+        let switch = Switch::read(activated)?;
+        let Some(kept) = kept_of(part, &switch).await? else {
+            context.warn("what was kept is not there any more, so it is not known what it held");
+            return Ok(None);
+        };
+        let mut both = Vec::new();
+        for trio in kept {
+            both.push((trio.clone(), Sides::open(part, trio).await?));
+        }
+        Ok(Some(Self(both)))
+    }
+
+    pub(crate) async fn compare(self, part: &ServerPart, context: &Context) -> Result<Loss, Error> {
+        tokio::select! {
+            loss = compare(part, self, SAMPLED_FROM_BYTES) => loss,
+            () = context.interrupt.requested() => Err(Error::Interrupted),
+        }
     }
 }
 
-async fn compare(
-    part: &ServerPart,
-    context: &Context,
-    activated: &Token,
-    sampled_from: i64,
-) -> Result<Option<Loss>, Error> {
-    let switch = Switch::read(activated)?;
-    let Some(kept) = kept_of(part, &switch).await? else {
-        context.warn("what was kept is not there any more, so it is not known what it held");
-        return Ok(None);
-    };
+async fn compare(part: &ServerPart, both: Both, sampled_from: i64) -> Result<Loss, Error> {
     let mut loss = Loss { exact: true, ..Loss::default() };
-    for trio in kept {
-        let mut sides = Sides::open(part, trio).await?;
-        let pairs = sides.pairs(part, trio).await?;
+    for (trio, mut sides) in both.0 {
+        let pairs = sides.pairs(part, &trio).await?;
         loss.exact &= pairs.all_readable;
         loss.caveats.extend(pairs.caveats);
         for pair in pairs.pairs {
@@ -65,7 +72,7 @@ async fn compare(
         }
         sides.close().await;
     }
-    Ok(Some(loss))
+    Ok(loss)
 }
 
 /// The databases whose predecessor is kept. Nothing where a kept one is gone.
@@ -104,7 +111,8 @@ impl Sides {
         let live = connect(&settings.with_database(&trio.live), "compare").await?;
         let mut sides = Self { kept, live };
         for session in [&mut sides.kept, &mut sides.live] {
-            let sql = "begin isolation level repeatable read, read only; set local work_mem = '64MB'";
+            // A transaction sees what was there at its first query.
+            let sql = "begin isolation level repeatable read, read only; set local work_mem = '64MB'; select 1";
             session.execute("begin to compare", sql).await?;
         }
         Ok(sides)

@@ -75,7 +75,8 @@ async fn what_only_the_kept_database_holds_is_counted_written_out_and_can_be_loa
     assert!(loss.exact, "{loss:?}");
     assert!(loss.caveats.iter().any(|caveat| caveat.contains("public.shape differs in its columns")), "{loss:?}");
     assert!(loss.caveats.iter().any(|caveat| caveat.contains("public.sessions are left out")), "{loss:?}");
-    let sampled = compare(&part, &bench.context, &token, -1).await.unwrap().unwrap();
+    let both = Both::open(&part, &bench.context, &token).await.unwrap().unwrap();
+    let sampled = compare(&part, both, -1).await.unwrap();
     assert!(!sampled.exact && sampled.rows().is_multiple_of(SAMPLE_PARTS), "{sampled:?}");
 
     let folder = tempfile::tempdir().unwrap();

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstay_model::{Finding, Loss, PartKind, PartName, PartPlan, RunId};
-use backstay_part::{Captured, Part, Proof, Recorded, Standing, Token, WarmCopy};
+use backstay_model::{Finding, PartKind, PartName, PartPlan, RunId};
+use backstay_part::{Captured, Comparison, Part, Proof, Recorded, Standing, Token, WarmCopy};
 use backstay_repository::SnapshotWriter;
 use backstay_run::Context;
 
@@ -181,8 +181,14 @@ impl Part for ServerPart {
         self.explain("look at", swap::standing(self, context, staged).await)
     }
 
-    async fn loss(&self, context: &Context, activated: &Token) -> Result<Option<Loss>, backstay_part::Error> {
-        self.explain("compare", loss::loss(self, context, activated).await)
+    async fn compare<'a>(
+        &'a self,
+        context: &'a Context,
+        activated: &Token,
+    ) -> Result<Option<Comparison<'a>>, backstay_part::Error> {
+        let both = self.explain("compare", loss::Both::open(self, context, activated).await)?;
+        let compared = |both: loss::Both| async { self.explain("compare", both.compare(self, context).await) };
+        Ok(both.map(|both| Box::pin(compared(both)) as Comparison<'a>))
     }
 
     async fn capture_kept(

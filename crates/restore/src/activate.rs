@@ -1,8 +1,8 @@
 use backstay_model::{Event, Loss, PartName};
-use backstay_part::{Site, Standing};
+use backstay_part::{Comparison, Site, Standing};
 use backstay_run::{Mark, Run, Steps};
 
-use crate::course::{Work, activate_step, stage_step, token};
+use crate::course::{COMPARE, Work, activate_step, stage_step, token};
 use crate::error::chain;
 use crate::{Error, plan};
 
@@ -38,15 +38,31 @@ pub(crate) async fn standings(site: &Site<'_>, run: &Run, work: &Work) -> Result
     Ok(standings)
 }
 
-/// What the switch took away, from both sides next to each other. An error is for who set a limit.
-pub(crate) async fn loss(site: &Site<'_>, run: &Run, work: &Work) -> Result<Option<Loss>, Error> {
-    let mut losses = Vec::new();
+/// Holds on to both sides of the switch as they are now.
+pub(crate) async fn both_sides<'a>(site: &'a Site<'a>, run: &Run, work: &Work) -> Result<Vec<Comparison<'a>>, Error> {
+    let mut comparisons = Vec::new();
     for name in &work.parts {
         let activated = token(run.entries(), &activate_step(name));
         if let (Some(part), Some(activated)) = (site.part(name), activated) {
-            losses.extend(part.loss(site.context, &activated).await?);
+            comparisons.extend(part.compare(site.context, &activated).await?);
         }
     }
+    Ok(comparisons)
+}
+
+/// What the switch took away, counted row by row. An error is for who set a limit.
+pub(crate) async fn loss(
+    site: &Site<'_>,
+    run: &mut Run,
+    sides: Result<Vec<Comparison<'_>>, Error>,
+) -> Result<Option<Loss>, Error> {
+    run.enter(COMPARE);
+    site.context.hear(Event::StepBegan { step: COMPARE.to_owned() });
+    let mut losses = Vec::new();
+    for comparison in sides? {
+        losses.push(comparison.await?);
+    }
+    site.context.hear(Event::StepEnded { step: COMPARE.to_owned(), remark: None });
     Ok(plan::together(&losses))
 }
 

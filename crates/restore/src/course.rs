@@ -8,6 +8,7 @@ use crate::Error;
 pub(crate) const FENCE: &str = backstay_run::FENCED;
 pub(crate) const START: &str = "start";
 pub(crate) const PROBE: &str = "probe";
+pub(crate) const COMPARE: &str = "compare";
 pub(crate) const REVERT: &str = "revert";
 
 /// What a person decides beforehand.

@@ -1,9 +1,9 @@
-use backstay_model::{Outcome, PartKind, PartName, PartPlan, SnapshotId};
+use backstay_model::{Loss, Outcome, PartKind, PartName, PartPlan, SnapshotId};
 use backstay_part::{Condition, Site};
 use backstay_repository::LeasePurpose;
 use backstay_run::{Beginning, Claim, Run};
 
-use crate::activate::{activate_all, judge_loss, loss, not_all_switched, standings};
+use crate::activate::{activate_all, both_sides, judge_loss, loss, not_all_switched, standings};
 use crate::course::{Choices, Restored, Work, abandon_all, encode};
 use crate::error::chain;
 use crate::{Error, Plan, Source, fence, plan, probe, revert, stage, status, way};
@@ -92,21 +92,31 @@ pub(crate) async fn finish(site: &Site<'_>, mut run: Run, work: &Work) -> Restor
     if let Err(error) = activate_all(site, &mut run, work).await {
         return revert::take_back(site, run, work, vec![chain(&error)]).await;
     }
-    let loss = loss(site, &run, work).await;
-    if let Err(why) = judge_loss(&loss, work) {
-        return revert::take_back(site, run, work, vec![why]).await;
-    }
+    let (loss, condition) = match count_and_start(site, &mut run, work).await {
+        Err(why) => return revert::take_back(site, run, work, why).await,
+        Ok(looked) => looked,
+    };
     if let Err(error) = &loss {
         site.context.warn(format!("what was lost is not known: {}", chain(error)));
     }
-    let condition = match look_after_start(site, &mut run, work).await {
-        Err(why) => return revert::take_back(site, run, work, why).await,
-        Ok(condition) => condition,
-    };
     let state = format!("it runs, {}", probe::in_words(&condition));
     let record = run.end(Outcome::Done, Some(state.clone())).await;
     let (kept, loss) = (work.parts.clone(), loss.unwrap_or_default());
     Restored { condition: Some(condition), loss, kept, ..Restored::new(site, record, state) }
+}
+
+type Counted = Result<Option<Loss>, Error>;
+
+/// Users wait for no count, unless somebody said how much may be lost.
+async fn count_and_start(site: &Site<'_>, run: &mut Run, work: &Work) -> Result<(Counted, Condition), Vec<String>> {
+    let sides = both_sides(site, run, work).await;
+    if work.choices.max_loss.is_none() {
+        let condition = look_after_start(site, run, work).await?;
+        return Ok((loss(site, run, sides).await, condition));
+    }
+    let loss = loss(site, run, sides).await;
+    judge_loss(&loss, work).map_err(|why| vec![why])?;
+    Ok((loss, look_after_start(site, run, work).await?))
 }
 
 async fn look_after_start(site: &Site<'_>, run: &mut Run, work: &Work) -> Result<Condition, Vec<String>> {

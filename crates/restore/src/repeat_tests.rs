@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backstay_model::{Finding, Loss, Outcome, PartKind, PartName, PartPlan, RunId};
-use backstay_part::{Captured, Condition, Error, Part, Proof, Recorded, Site, Standing, Token, Workload};
+use backstay_model::{Finding, Outcome, PartKind, PartName, PartPlan, RunId};
+use backstay_part::{Captured, Comparison, Condition, Error, Part, Proof, Recorded, Site, Standing, Token, Workload};
 use backstay_repository::SnapshotWriter;
 use backstay_run::Context;
 
@@ -67,8 +67,8 @@ impl Part for Twice {
         self.0.standing(context, staged).await
     }
 
-    async fn loss(&self, context: &Context, activated: &Token) -> Result<Option<Loss>, Error> {
-        self.0.loss(context, activated).await
+    async fn compare<'a>(&'a self, context: &'a Context, activated: &Token) -> Result<Option<Comparison<'a>>, Error> {
+        self.0.compare(context, activated).await
     }
 
     async fn capture_kept(
