@@ -360,7 +360,8 @@ impl Part for FakePart {
         let writes = self.with("compare", |slots| Ok(slots.writes))?;
         let table = TableLoss { table: "rows".to_owned(), inserted: writes, ..TableLoss::default() };
         let loss = Loss { exact: true, tables: vec![table], caveats: Vec::new() };
-        Ok((self.kind == PartKind::Database).then(|| Box::pin(async { Ok(loss) }) as Comparison<'a>))
+        let count = async move { self.point("count", "before").await.map(|()| loss) };
+        Ok((self.kind == PartKind::Database).then(|| Box::pin(count) as Comparison<'a>))
     }
 
     async fn capture_kept(

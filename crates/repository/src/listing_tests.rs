@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_model::{Clock, Examination, Judgement, Verdict};
+use backstay_model::{Clock, Examination, Judgement, RunId, RunRecord, Verdict};
 
 use crate::trial::{self, HeldClock, environment, fresh, noise, read, run, snapshot};
 use crate::{MemoryStore, Repository, Store};
@@ -99,4 +99,23 @@ async fn verdicts_of_one_moment_are_told_apart() {
         repository.add_verdict(verdict).await.unwrap();
     }
     assert!(!repository.list(None).await.unwrap()[0].is_proven());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_of_one_second_stand_in_the_order_in_which_they_began() {
+    let (_, clock, repository) = fresh().await;
+    let id = snapshot(&repository, &clock, &[("rows", vec![1])]).await.unwrap().id;
+    let began = trial::at("20251028_153000");
+    for (number, salt) in [(1, 3), (2, 9), (3, 1)] {
+        let record = RunRecord {
+            id: RunId::new(began, salt),
+            began_at: began + chrono::TimeDelta::milliseconds(number),
+            remark: Some(number.to_string()),
+            ..trial::run_record(&clock, "migrate run", &id, None)
+        };
+        repository.put_run(&record).await.unwrap();
+    }
+    let runs = repository.runs(&environment()).await.unwrap();
+    let order: Vec<_> = runs.into_iter().filter_map(|run| run.remark).collect();
+    assert_eq!(order, ["3", "2", "1"]);
 }

@@ -136,9 +136,7 @@ impl Repository {
 
     /// The runs of an environment, newest first. Those that cannot be read are left out.
     pub async fn runs(&self, environment: &Environment) -> Result<Vec<RunRecord>, Error> {
-        let mut keys = self.keys_in(&format!("{}/{environment}", names::RUNS)).await?;
-        keys.sort();
-        keys.reverse();
+        let keys = self.keys_in(&format!("{}/{environment}", names::RUNS)).await?;
         let runs: Vec<_> = stream::iter(keys.iter().map(|key| self.record::<RunRecord>(key)))
             .buffered(SIDE_BY_SIDE)
             .filter_map(|run| async {
@@ -150,19 +148,18 @@ impl Repository {
             })
             .try_collect()
             .await?;
-        Ok(runs)
+        Ok(newest_first(runs))
     }
 
     /// As [`Repository::runs`], but one that cannot be read is an error: prune must know them all.
     pub(crate) async fn every_run(&self, environment: &Environment) -> Result<Vec<RunRecord>, Error> {
-        let mut keys = self.keys_in(&format!("{}/{environment}", names::RUNS)).await?;
-        keys.sort();
-        keys.reverse();
-        stream::iter(keys.iter().map(|key| self.record::<RunRecord>(key)))
+        let keys = self.keys_in(&format!("{}/{environment}", names::RUNS)).await?;
+        let runs = stream::iter(keys.iter().map(|key| self.record::<RunRecord>(key)))
             .buffered(SIDE_BY_SIDE)
             .try_filter_map(|run| async { Ok(run) })
             .try_collect()
-            .await
+            .await?;
+        Ok(newest_first(runs))
     }
 
     /// The key of the newest verdict on each snapshot.
@@ -220,6 +217,12 @@ fn verdict_time(name: &str) -> Option<chrono::DateTime<chrono::Utc>> {
     let (time, fraction) = name.split_once('-')?.0.rsplit_once('_')?;
     let time = chrono::NaiveDateTime::parse_from_str(time, "%Y%m%d_%H%M%S").ok()?;
     Some(time.and_utc() + chrono::TimeDelta::microseconds(fraction.parse().ok()?))
+}
+
+/// An id knows the second in which its run began; two runs of one second are told apart by the moment.
+fn newest_first(mut runs: Vec<RunRecord>) -> Vec<RunRecord> {
+    runs.sort_by(|a, b| (b.began_at, &b.id).cmp(&(a.began_at, &a.id)));
+    runs
 }
 
 /// The name sorts by time, and says how it stands to whoever only lists.

@@ -148,6 +148,21 @@ async fn too_much_loss_stops_before_the_fence_and_what_came_meanwhile_is_taken_b
 }
 
 #[tokio::test]
+async fn users_wait_for_no_count_unless_a_limit_was_set() {
+    let (start, count) = ("workload: before start", "part: before count database");
+    for (max_loss, first) in [(None, start), (Some(9), count)] {
+        let ground = Ground::with_release(NEW, OLD).await;
+        ground.world.write_rows("database", 5);
+        let (wire, choices) = (backstay_run::fakes::Tripwire::default(), Choices { max_loss, ..Choices::default() });
+        let restored = ground.act(Host::One, &wire, async |site: &Site<'_>| restore_with(site, &choices).await).await;
+        assert_eq!(restored.unwrap().unwrap().loss.unwrap().rows(), 5);
+        let points = wire.points();
+        assert!(points.iter().any(|point| point == start) && points.iter().any(|point| point == count), "{points:?}");
+        assert_eq!(points.iter().find(|point| [start, count].contains(&point.as_str())).unwrap(), first);
+    }
+}
+
+#[tokio::test]
 async fn the_depth_follows_the_schema() {
     let ground = Ground::with_release(NEW, OLD).await;
     let alone = Wish { only: Some(BTreeSet::from([PartKind::Images, PartKind::Files])), ..Wish::default() };
