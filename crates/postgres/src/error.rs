@@ -141,6 +141,11 @@ impl Error {
         move |source| Self::Query { action: action.into(), database: database.to_owned(), source: source.into() }
     }
 
+    pub(crate) fn copying(table: &str, database: &str) -> impl Fn(sqlx::Error) -> Self + Send + Sync + use<> {
+        let (table, database) = (table.to_owned(), database.to_owned());
+        move |source| Self::CopyRows { table: table.clone(), database: database.clone(), source: source.into() }
+    }
+
     /// What this means where it came from a standby. A session that only reads can fail there so for one
     /// reason alone.
     pub(crate) fn on_standby(self, database: &str) -> Self {

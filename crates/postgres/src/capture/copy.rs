@@ -51,12 +51,7 @@ pub(crate) async fn copy_out(
     sum: &mut RowSum,
     moved: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<(), Error> {
-    let database = session.database.clone();
-    let failed = |source: sqlx::Error| Error::CopyRows {
-        table: table.to_owned(),
-        database: database.clone(),
-        source: source.into(),
-    };
+    let failed = &Error::copying(table, &session.database);
     let mut rows = session.connection.copy_out_raw(sql).await.map_err(failed)?;
     let mut piece = BytesMut::with_capacity(PIECE_BYTES);
     while let Some(row) = rows.try_next().await.map_err(failed)? {

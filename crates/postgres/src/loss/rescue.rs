@@ -130,13 +130,8 @@ impl Output {
             Some(file) => file,
             none => none.insert(create(&self.path).await?),
         };
-        let (table, database) = (pair.title(), reader.database.clone());
         let sql = copy_sql(pair, batch, &reader.encoding);
-        let refused = |source: sqlx::Error| Error::CopyRows {
-            table: table.clone(),
-            database: database.clone(),
-            source: source.into(),
-        };
+        let refused = &Error::copying(&pair.title(), &reader.database);
         let mut rows = reader.connection.copy_out_raw(&sql).await.map_err(refused)?;
         while let Some(piece) = rows.try_next().await.map_err(refused)? {
             self.rows += piece.iter().filter(|byte| **byte == b'\n').count() as u64;

@@ -53,12 +53,7 @@ pub(super) async fn load(session: &mut Session, recorded: &Recorded, facts: &Lar
 
 async fn copy(session: &mut Session, recorded: &Recorded, name: &str, table: &str) -> Result<(), Error> {
     let mut reader = recorded.repository.read(stream(recorded, name)?);
-    let database = session.database.clone();
-    let failed = |source: sqlx::Error| Error::CopyRows {
-        table: "large objects".to_owned(),
-        database: database.clone(),
-        source: source.into(),
-    };
+    let failed = &Error::copying("large objects", &session.database);
     // Captured by a session that speaks UTF-8.
     let sql = format!("copy pg_temp.{table} from stdin with (format text)");
     let mut copy = session.connection.copy_in_raw(&sql).await.map_err(failed)?;

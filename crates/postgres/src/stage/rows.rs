@@ -157,12 +157,7 @@ async fn fill(session: &mut Session, work: &Work<'_>, job: &Job<'_>, path: Optio
         "copy {name}{columns} from stdin with (format text, encoding {}{freeze})",
         literal(&work.facts.encoding)
     );
-    let database = session.database.clone();
-    let failed = |source: sqlx::Error| Error::CopyRows {
-        table: title.clone(),
-        database: database.clone(),
-        source: source.into(),
-    };
+    let failed = &Error::copying(&title, &session.database);
     let mut reader = work.recorded.repository.read(job.root);
     let mut copy = session.connection.copy_in_raw(&sql).await.map_err(failed)?;
     while let Some(piece) = next(&mut reader, job.stream).await? {
