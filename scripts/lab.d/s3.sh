@@ -62,4 +62,6 @@ moto_down() { stop_server moto; }
 moto_status() { tell_server moto "http://127.0.0.1:$(port_of moto || true)"; }
 moto_env() {
     if pid_of moto >/dev/null; then put BACKSTAY_MOTO_ENDPOINT "http://127.0.0.1:$(port_of moto)"; fi
+    # For tests that need one of their own, which then keeps to policies.
+    if [ -e "$lab/moto/ready" ]; then put BACKSTAY_MOTO_BIN "$lab/moto/bin"; fi
 }

@@ -12,16 +12,16 @@ use crate::killed_at_random::{Chance, is_full, is_whole, settles};
 use crate::wire::{At, When, Wire, signal};
 
 /// A project that reaches its database by a wire.
-struct Wired<'cluster> {
-    ground: Ground<'cluster>,
-    wire: Wire,
+pub struct Wired<'cluster> {
+    pub ground: Ground<'cluster>,
+    pub wire: Wire,
     id: String,
-    good: String,
-    bad: String,
+    pub good: String,
+    pub bad: String,
 }
 
 impl<'cluster> Wired<'cluster> {
-    fn new(cluster: &'cluster PrivateCluster) -> Self {
+    pub fn new(cluster: &'cluster PrivateCluster) -> Self {
         let ground = Ground::new(cluster, "shop");
         let wire = Wire::to(cluster.port());
         wire.only_count();
@@ -34,7 +34,7 @@ impl<'cluster> Wired<'cluster> {
         Self { ground, wire, id, good, bad }
     }
 
-    fn restore(&self) -> [&str; 3] {
+    pub fn restore(&self) -> [&str; 3] {
         ["restore", &self.id, "--yes"]
     }
 
@@ -43,7 +43,7 @@ impl<'cluster> Wired<'cluster> {
     }
 
     /// Runs a command whose statements are counted.
-    fn run(&self, arguments: &[&str]) -> Ran {
+    pub fn run(&self, arguments: &[&str]) -> Ran {
         let mut command = self.ground.backstay.command(arguments);
         let run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a run");
         self.wire.is_of(&run);

@@ -85,10 +85,7 @@ impl<'cluster> Ground<'cluster> {
 
     /// Changes one line of backstay.toml that begins with `begin`.
     pub fn reconfigure(&self, begin: &str, line: &str) {
-        let text = fs::read_to_string(self.path("backstay.toml")).expect("backstay.toml is read");
-        assert!(text.lines().any(|old| old.starts_with(begin)), "no line begins with `{begin}`:\n{text}");
-        let changed = text.lines().map(|old| if old.starts_with(begin) { line } else { old });
-        self.write("backstay.toml", &changed.collect::<Vec<_>>().join("\n"));
+        change_line(&self.path("backstay.toml"), begin, line);
     }
 
     /// A script of the project that can be run.
@@ -147,6 +144,15 @@ impl<'cluster> Ground<'cluster> {
         let taken = self.backstay.run(&["snapshot", "--prove", "--json"]).ended(0).json();
         taken["snapshot"]["id"].as_str().expect("the id of a snapshot").to_owned()
     }
+}
+
+/// Writes `line` instead of each line that begins with `begin`.
+#[track_caller]
+pub fn change_line(file: &Path, begin: &str, line: &str) {
+    let text = fs::read_to_string(file).expect("a file of lines is read");
+    assert!(text.lines().any(|old| old.starts_with(begin)), "no line begins with `{begin}`:\n{text}");
+    let changed: Vec<_> = text.lines().map(|old| if old.starts_with(begin) { line } else { old }).collect();
+    fs::write(file, format!("{}\n", changed.join("\n"))).expect("a file of lines is written");
 }
 
 /// Every file below a folder with its bytes.

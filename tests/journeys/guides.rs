@@ -107,7 +107,7 @@ impl<'ground> Shell<'ground> {
     }
 }
 
-fn jq_is_here() -> bool {
+pub fn jq_is_here() -> bool {
     let here = Command::new("jq").arg("--version").output().is_ok();
     if !here {
         left_out("what pipelines do", "no program `jq` here");

@@ -4,6 +4,7 @@
 
 mod architecture;
 mod bad_input;
+mod by_hand;
 mod cut_short;
 mod discretion;
 mod documents;
@@ -19,9 +20,12 @@ mod killed;
 mod killed_at_random;
 mod migrate;
 mod new_hosts;
+mod packaged;
 mod progress;
 mod prune;
+mod release_stack;
 mod restore;
+mod s3_policies;
 mod screens;
 mod shop_stack;
 mod stack_database;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use backstay_testkit::{Backstay, PrivateCluster, wait_until};
 
@@ -56,4 +56,58 @@ fn a_long_step_is_heard_of_every_ten_seconds_and_not_with_quiet() {
     assert_eq!(run.wait().expect("the run is ours").code(), Some(0));
     assert_eq!(silent.wait().expect("the run is ours").code(), Some(0));
     assert_eq!(fs::read_to_string(&nothing).expect("what was said is read"), "", "--quiet said something");
+}
+
+/// What a terminal of so many columns showed at one moment or another, line by line, without colours.
+fn drawn(ground: &Ground<'_>, columns: usize) -> Vec<String> {
+    let run = ground.backstay.command(&["snapshot"]);
+    let line = format!("stty cols {columns} rows 24; exec {} snapshot", run.get_program().display());
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &line, "/dev/null"]).current_dir(ground.path("")).env_clear();
+    terminal.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("TERM", "xterm");
+    terminal.env_remove("COLUMNS");
+    let output = terminal.stdin(Stdio::null()).output().expect("script gives a terminal");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    let mut plain = String::new();
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            // A sequence ends with its first letter.
+            '\u{1b}' => {
+                let _ = letters.by_ref().find(char::is_ascii_alphabetic);
+                plain.push('\n');
+            }
+            '\r' => plain.push('\n'),
+            other => plain.push(other),
+        }
+    }
+    // A bar is drawn as wide as the terminal, so that the next one follows on the next line.
+    let lines = plain.lines().flat_map(|line| {
+        let letters: Vec<char> = line.chars().collect();
+        letters.chunks(columns).map(|line| line.iter().collect::<String>()).collect::<Vec<_>>()
+    });
+    lines.filter(|line| !line.trim().is_empty()).collect()
+}
+
+#[test]
+fn a_terminal_shows_a_bar_for_each_table_and_one_for_all_of_them_and_no_line_wraps() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let ground = Ground::new(&cluster, "shop");
+    for table in ["first", "second"] {
+        ground.sql(&format!(
+            "create table store.{table} as select g, repeat(md5(g::text), 8) from generate_series(1, 40000) g"
+        ));
+    }
+    ground.sql("analyze");
+    for columns in [80, 200] {
+        let lines = drawn(&ground, columns);
+        for bar in ["shop store.first", "shop store.second", "all of shop, 80,"] {
+            let shown = lines.iter().any(|line| line.contains(bar) && line.contains(" of "));
+            assert!(shown, "no bar of `{bar}` at {columns} columns:\n{}", lines.join("\n"));
+        }
+        let whole = |line: &&String| line.starts_with("  shop ") || line.starts_with("  all of shop, 80,");
+        let torn = lines.iter().filter(|line| line.contains("iB of ")).find(|line| !whole(line));
+        assert_eq!(torn, None, "a line wraps at {columns} columns:\n{}", lines.join("\n"));
+    }
 }

@@ -1,5 +1,7 @@
 //! A release is taken back, and that is taken back in turn.
 
+use std::fs;
+
 use backstay_testkit::PrivateCluster;
 
 use crate::ground::Ground;
@@ -73,7 +75,7 @@ fn a_part_is_taken_back_alone_and_a_limit_on_loss_is_kept() {
     let Some(cluster) = PrivateCluster::start() else { return };
     let ground = Ground::new(&cluster, "shop");
     let id = ground.snapshot();
-    let env = std::fs::read(ground.path(".env")).expect(".env is read");
+    let env = fs::read(ground.path(".env")).expect(".env is read");
     ground.bad_release();
     let rows = || ground.sql("select count(*) from store.orders");
 
@@ -84,7 +86,7 @@ fn a_part_is_taken_back_alone_and_a_limit_on_loss_is_kept() {
     assert!(ground.staged().is_empty(), "a refusal left a staged database");
 
     let _ = ground.backstay.run(&["restore", &id, "--only", "files", "--yes", "--force-schema"]).ended(0);
-    assert_eq!(std::fs::read(ground.path(".env")).expect(".env is read"), env);
+    assert_eq!(fs::read(ground.path(".env")).expect(".env is read"), env);
     assert_eq!(rows(), "210");
     assert!(ground.beside().is_empty());
 
@@ -122,7 +124,7 @@ fn recorded_credentials_are_tried_before_anything_is_stopped() {
     let Some(cluster) = PrivateCluster::start() else { return };
     let ground = Ground::new(&cluster, "shop");
     cluster.sql("postgres", "create role leaver superuser login");
-    let today = std::fs::read_to_string(ground.path(".env")).expect(".env is read");
+    let today = fs::read_to_string(ground.path(".env")).expect(".env is read");
     ground.write(".env", &format!("DATABASE_URL={}\nRELEASE=1.0\n", cluster.url_as("leaver", "shop")));
     let id = ground.snapshot();
     ground.write(".env", &today.replace("1.0", "2.0"));
@@ -137,4 +139,22 @@ fn recorded_credentials_are_tried_before_anything_is_stopped() {
 
     let _ = ground.backstay.run(&["restore", &id, "--only", "database", "--yes"]).ended(0);
     assert_eq!(ground.sql("select count(*) from store.orders"), "200");
+}
+
+#[test]
+fn a_snapshot_says_how_healthy_the_release_was_and_so_does_the_plan_to_go_back_to_it() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let ground = Ground::new(&cluster, "shop");
+    let label = |id: &str| ground.backstay.run(&["show", id, "--json"]).ended(0).json()["entry"]["labels"]["health"].clone();
+    let plan = |id: &str| ground.backstay.run(&["restore", id, "--plan", "--json"]).ended(0).json()["plan"].clone();
+    ground.configure("[health.shop]\ncommand = [\"test\", \"!\", \"-e\", \"ill\"]");
+    let well = ground.snapshot();
+    fs::write(ground.path("ill"), "").expect("the release falls ill");
+    let ill = ground.snapshot();
+    assert_eq!(label(&well), "healthy");
+    assert_eq!(label(&ill), "unhealthy: shop");
+    assert_eq!(plan(&well)["warnings"], serde_json::json!([]));
+    let warned = plan(&ill)["warnings"].to_string();
+    assert!(warned.contains("unhealthy: shop"), "{warned}");
+    assert!(ground.backstay.run(&["list"]).ended(0).stdout.contains("health=unhealthy: shop"));
 }

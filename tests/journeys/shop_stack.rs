@@ -16,11 +16,15 @@ use std::time::Duration;
 use backstay_testkit::{Backstay, left_out, majors, server_from, wait_until};
 use tempfile::TempDir;
 
+use crate::ground::change_line;
 use crate::tidy::files_under;
 
 const PASSWORD: &str = "sample-only";
 /// The release that a stack begins with.
 pub const GOOD: &str = "1.0";
+
+/// What runs of each service, the files, and the database.
+pub type State = (BTreeMap<String, String>, String, String);
 
 /// One shop: a folder with its files, its containers, and the command that looks after both.
 pub struct Shop {
@@ -36,18 +40,29 @@ impl Shop {
     /// A shop that runs and has a repository. Nothing where there is no engine, or no image of the shop.
     pub fn start(what: &str) -> Option<Self> {
         let shop = Self::without_repository(what)?;
-        let _ = shop.backstay.run(&["init", "--project", &shop.name]).ended(0);
-        shop.configure(&format!(
-            "[health.api]\nhttp = \"http://127.0.0.1:{}/health\"\ninterval = \"300ms\"\ntimeout = \"5s\"\n\n[guard]\n\
-             ready_within = \"4s\"\nsettle_window = \"2s\"",
-            shop.port
-        ));
+        shop.init();
         Some(shop)
     }
 
+    /// Gives it a repository, and says when it is healthy.
+    pub fn init(&self) {
+        let _ = self.backstay.run(&["init", "--project", &self.name]).ended(0);
+        self.configure(&format!(
+            "[health.api]\nhttp = \"http://127.0.0.1:{}/health\"\ninterval = \"300ms\"\ntimeout = \"5s\"\n\n[guard]\n\
+             ready_within = \"4s\"\nsettle_window = \"2s\"",
+            self.port
+        ));
+    }
+
     pub fn without_repository(what: &str) -> Option<Self> {
-        server_from("DOCKER_HOST", what)?;
         let registry = server_from("BACKSTAY_REGISTRY", what)?;
+        Self::from_registry(&registry, what)
+    }
+
+    /// The same, with images of another registry than the lab's.
+    pub fn from_registry(registry: &str, what: &str) -> Option<Self> {
+        server_from("DOCKER_HOST", what)?;
+        let registry = registry.to_owned();
         let image = format!("{registry}/shop:{GOOD}");
         let there = Command::new("docker").args(["image", "inspect", &image]).stdout(Stdio::null()).status();
         if !there.is_ok_and(|status| status.success()) {
@@ -95,6 +110,12 @@ impl Shop {
         fs::write(self.path("backstay.toml"), format!("{text}\n{more}\n")).expect("backstay.toml is written");
     }
 
+    /// Changes one line of backstay.toml that begins with `begin`.
+    #[track_caller]
+    pub fn reconfigure(&self, begin: &str, line: &str) {
+        change_line(&self.path("backstay.toml"), begin, line);
+    }
+
     pub fn try_docker(&self, arguments: &[&str]) -> Result<String, String> {
         let output =
             Command::new("docker").args(arguments).current_dir(self.folder.path()).output().expect("docker runs");
@@ -122,12 +143,23 @@ impl Shop {
     }
 
     pub fn script(&self, body: &str) -> String {
-        let path = self.path("deploy");
         let environment: String = ["DOCKER_HOST", "DOCKER_CONFIG", "PATH"]
             .iter()
             .filter_map(|name| std::env::var(name).ok().map(|value| format!("export {name}='{value}'\n")))
             .collect();
-        fs::write(&path, format!("#!/bin/sh\nset -eu\n{environment}{body}\n")).expect("a script");
+        self.executable("deploy", &format!("set -eu\n{environment}{body}"))
+    }
+
+    /// Runs a script as a person would, and expects it to end well.
+    #[track_caller]
+    pub fn runs_script(&self, path: &str) {
+        let output = Command::new(path).current_dir(self.folder.path()).output().expect("a script runs");
+        assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+
+    pub fn executable(&self, name: &str, body: &str) -> String {
+        let path = self.path(name);
+        fs::write(&path, format!("#!/bin/sh\n{body}\n")).expect("a script");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a script that can be run");
         path.display().to_string()
     }
@@ -209,7 +241,17 @@ impl Shop {
         self.compose(&["ps", "--all", "--quiet", service])
     }
 
-    pub fn state(&self) -> (BTreeMap<String, String>, String, String) {
+    pub fn runs(&self, service: &str) -> bool {
+        !self.compose(&["ps", "--quiet", "--status", "running", service]).is_empty()
+    }
+
+    /// Whether a deploy's script still goes on, whoever started it.
+    pub fn is_deploying(&self) -> bool {
+        let script = self.path("deploy").display().to_string();
+        Command::new("pgrep").args(["-f", &script]).stdout(Stdio::null()).status().expect("pgrep runs").success()
+    }
+
+    pub fn state(&self) -> State {
         (self.images(), self.files(), self.database())
     }
 
@@ -270,7 +312,7 @@ impl Drop for Shop {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its number").port()
 }
 

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use backstay_testkit::{PrivateCluster, wait_until};
+use serde_json::Value;
 
 use crate::ground::Ground;
 use crate::killed_at_random::is_whole;
@@ -21,6 +22,16 @@ const BETWEEN_ORDERS: Duration = Duration::from_millis(20);
 fn orders(cluster: &PrivateCluster, database: &str) -> BTreeSet<String> {
     let listed = cluster.sql(database, "select note from store.orders where note like 'of customer %'");
     listed.lines().map(str::to_owned).collect()
+}
+
+/// How many orders a run counted as lost from what is live.
+fn orders_lost(result: &Value) -> usize {
+    let lost = result["loss"]["tables"].as_array().expect("the tables that lost rows");
+    let orders = lost.iter().find(|table| table["table"] == "store.orders").expect("orders were lost");
+    assert_eq!(result["loss"]["exact"], true);
+    // Under a key that a new order has taken meanwhile, a lost one counts as changed.
+    let counted = ["inserted", "updated"].map(|what| orders[what].as_u64().expect("a count")).iter().sum::<u64>();
+    usize::try_from(counted).expect("a count")
 }
 
 #[test]
@@ -68,15 +79,11 @@ fn every_order_that_was_confirmed_while_a_release_was_taken_back_is_live_or_coun
     assert!(vanished.is_empty(), "confirmed and gone: {vanished:?}");
     assert!(kept.len() >= CONFIRMED_BEFORE && !live.is_empty(), "{} kept, {} live", kept.len(), live.len());
 
-    let lost = restored["loss"]["tables"].as_array().expect("the tables that lost rows");
-    let orders_lost = lost.iter().find(|table| table["table"] == "store.orders").expect("orders were lost");
-    assert_eq!(restored["loss"]["exact"], true);
-    // Under a key that a new order has taken meanwhile, a lost one counts as changed.
-    let counted = ["inserted", "updated"].map(|what| orders_lost[what].as_u64().expect("a count")).iter().sum::<u64>();
-    assert_eq!(usize::try_from(counted).expect("a count"), kept.len(), "{restored}");
+    assert_eq!(orders_lost(&restored), kept.len(), "{restored}");
 
     // What was lost is not gone: undo brings it back, and keeps what came after the restore in turn.
-    let _ = ground.backstay.run(&["undo", "--yes"]).ended(0);
+    let undone = ground.backstay.run(&["undo", "--yes", "--json"]).ended(0).json();
+    assert_eq!(orders_lost(&undone), live.len(), "{undone}");
     assert_eq!(orders(&cluster, "shop"), kept);
     let beside = ground.beside();
     let [kept] = beside.as_slice() else { panic!("one database is kept: {beside:?}") };

@@ -21,7 +21,7 @@ pub use exported::exported;
 pub use found::found;
 pub use hooks::Hooks;
 pub use parts::images;
-pub use probes::{probes, steady};
+pub use probes::{health_at_capture, probes, steady};
 pub use project::Project;
 pub use release::Release;
 pub use store::{open_store, secret};

@@ -23,7 +23,7 @@ pub(crate) async fn close(site: &Site<'_>, run: &mut Run) -> Result<Fenced, Erro
         fenced.open(site).await;
         return Err(error.into());
     }
-    run.note(FENCED, Mark::Done, &()).await?;
+    run.note(FENCED, Mark::Done, &fenced.services).await?;
     Ok(fenced)
 }
 

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use backstay_health::{Baseline, Probe, Rule, look_once, watch};
+use backstay_health::{Baseline, Probe, Rule, at_capture, look_once, watch};
 use backstay_model::{Outcome, PartKind, RunId, SnapshotId};
 use backstay_part::{Condition, Site, Workload};
 use backstay_repository::LeasePurpose;
@@ -91,7 +91,7 @@ async fn before(site: &Site<'_>, run: &mut Run, deploy: &Deploy) -> Result<Befor
         true => Some(close(site, run).await?),
         false => None,
     };
-    match record(site, run, deploy).await {
+    match record(site, run, deploy, &baseline).await {
         Ok((taken, source)) => Ok(Before { taken, source, baseline, fenced }),
         Err(error) => {
             if let Some(fenced) = &fenced {
@@ -102,9 +102,14 @@ async fn before(site: &Site<'_>, run: &mut Run, deploy: &Deploy) -> Result<Befor
     }
 }
 
-async fn record(site: &Site<'_>, run: &mut Run, deploy: &Deploy) -> Result<(Taken, Source), Error> {
+async fn record(
+    site: &Site<'_>,
+    run: &mut Run,
+    deploy: &Deploy,
+    baseline: &Baseline,
+) -> Result<(Taken, Source), Error> {
     run.enter("snapshot");
-    let taken = snapshot(site, deploy).await?;
+    let taken = snapshot(site, deploy, baseline).await?;
     run.set_snapshot(taken.manifest.id.clone());
     let entry = site.repository.entry(&taken.manifest.environment, &taken.manifest.id).await;
     let entry = entry.map_err(|source| Error::Repository { action: "read the snapshot back from", source })?;
@@ -112,8 +117,9 @@ async fn record(site: &Site<'_>, run: &mut Run, deploy: &Deploy) -> Result<(Take
     Ok((taken, source))
 }
 
-async fn snapshot(site: &Site<'_>, deploy: &Deploy) -> Result<Taken, Error> {
-    let taken = take(site, &deploy.snapshot).await.map_err(Box::new)?;
+async fn snapshot(site: &Site<'_>, deploy: &Deploy, baseline: &Baseline) -> Result<Taken, Error> {
+    let request = SnapshotRequest { health: at_capture(&deploy.probes, baseline), ..deploy.snapshot.clone() };
+    let taken = take(site, &request).await.map_err(Box::new)?;
     match &taken.proven {
         Some(proven) if !proven.verdict.judgement.is_good() => Err(Error::NotProven { snapshot: taken.manifest.id }),
         _ => Ok(taken),

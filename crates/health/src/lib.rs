@@ -16,7 +16,7 @@ pub use database::DatabaseAsk;
 pub use probe::{Ask, Expectation, Kind, Look, Probe, Seen};
 pub use rule::Rule;
 pub use verdict::{Row, Standing, Verdict, judge};
-pub use watch::{Baseline, look_once, watch};
+pub use watch::{Baseline, at_capture, look_once, watch};
 
 #[cfg(test)]
 mod probe_tests;

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use backstay_model::Clock;
+use backstay_model::{Clock, HEALTHY};
 use backstay_run::Interrupt;
 use futures_util::future::join_all;
 
@@ -69,4 +69,13 @@ pub async fn look_once(probes: &[Probe]) -> Baseline {
     let looks = join_all(probes.iter().map(Probe::look)).await;
     let bad = |look: &Look| matches!(look.seen, Seen::Bad(_) | Seen::Fatal(_));
     probes.iter().zip(looks).filter(|(_, look)| bad(look)).map(|(probe, _)| probe.name.clone()).collect()
+}
+
+/// What a snapshot records of its moment: `healthy`, or what failed. Nothing where nothing looks.
+pub fn at_capture(probes: &[Probe], failing: &Baseline) -> Option<String> {
+    if probes.is_empty() {
+        return None;
+    }
+    let names: Vec<&str> = failing.iter().map(String::as_str).collect();
+    Some(if names.is_empty() { HEALTHY.to_owned() } else { format!("unhealthy: {}", names.join(", ")) })
 }

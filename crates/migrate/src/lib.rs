@@ -18,6 +18,7 @@ mod folder;
 mod foreseen;
 mod gate;
 mod guise;
+mod hazard;
 mod history;
 mod leftover;
 mod lint;

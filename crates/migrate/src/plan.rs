@@ -5,8 +5,9 @@ use sqlx::postgres::PgConnection;
 use crate::blocker::{self, Blocker};
 use crate::bookkeeping::{self, Direction};
 use crate::cuts::{Batch, Cut, batches};
-use crate::folder::{Fault, Folder, Migration};
+use crate::folder::{Fault, Folder, Migration, Script};
 use crate::foreseen::{Foreseen, foresee};
+use crate::hazard::hazards;
 use crate::history::History;
 use crate::lint::{Advice, lint};
 use crate::run::judge;
@@ -108,7 +109,7 @@ async fn plan_in(
         transactions: batches.iter().map(transaction).collect(),
         cuts,
         faults,
-        advice: pending.iter().flat_map(|migration| lint(&migration.up, major)).collect(),
+        advice: pending.iter().flat_map(|migration| advice(&migration.up, major)).collect(),
         tables: sizes(connection, &touched).await.map_err(&failed)?,
         blockers: blocker::of_wanted(connection, &forecasts.wanted).await.map_err(&failed)?,
         foreseen: forecasts.statements,
@@ -126,6 +127,12 @@ pub(crate) async fn resumable(connection: &mut PgConnection) -> Result<Vec<i64>,
     .fetch_one(&mut *connection)
     .await?;
     if readable == Some(true) { bookkeeping::resumable(connection, Direction::Up).await } else { Ok(Vec::new()) }
+}
+
+fn advice(script: &Script, major: i32) -> Vec<Advice> {
+    let mut advice = hazards(script);
+    advice.extend(lint(script, major));
+    advice
 }
 
 fn transaction(batch: &Batch<'_>) -> Transaction {

@@ -8,7 +8,7 @@ mod kind;
 mod lexer;
 mod split;
 
-pub(crate) use effects::{Effects, effects};
+pub(crate) use effects::{Effects, dollar_quoted, effects};
 pub use forecast::Expected;
 pub(crate) use forecast::{Forecast, forecast};
 pub(crate) use kind::{BlockRule, Phrase, RelationName, block_rule, control, external_effect, index_built};

@@ -15,6 +15,14 @@ pub enum Event {
         step: String,
         remark: Option<String>,
     },
+    /// How much the pieces that follow come to, known before the first of them: of a database, its tables.
+    TotalKnown {
+        part: PartName,
+        subject: String,
+        bytes: u64,
+        /// Nothing where the server has never counted them.
+        rows: Option<u64>,
+    },
     /// A piece of work of known or unknown size begins: a table, an archive, an image.
     TransferBegan {
         part: PartName,

@@ -19,7 +19,7 @@ pub use event::{Event, Listener, Silent};
 pub use finding::{Finding, Severity};
 pub use id::{Environment, InvalidName, ObjectId, PartName, Project, RunId, SnapshotId};
 pub use loss::{Loss, TableLoss};
-pub use manifest::{Manifest, Origin, PartKind, PartRecord, Purpose};
+pub use manifest::{HEALTH_LABEL, HEALTHY, Manifest, Origin, PartKind, PartRecord, Purpose};
 pub use plan::{Difference, PartPlan};
 pub use root::{Place, Root};
 pub use run::{Outcome, Phase, RunRecord};

@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Environment, PartName, Project, Root, RunId, SnapshotId};
 
+/// The label that says how healthy the release was when its snapshot was taken.
+pub const HEALTH_LABEL: &str = "health";
+/// What that label says of a release in which nothing failed.
+pub const HEALTHY: &str = "healthy";
+
 /// What a snapshot is: small, written last, never rewritten. A snapshot exists if and only if its
 /// manifest does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

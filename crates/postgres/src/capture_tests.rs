@@ -135,6 +135,11 @@ async fn assert_sequences_and_the_rest(bench: &Bench, captured: &Captured, datab
         })
         .sum();
     assert!(expected > 0 && expected == rows_moved, "{rows_moved} of {expected}");
+    let events = bench.heard.events();
+    let known = events.iter().position(|event| matches!(event, Event::TotalKnown { .. })).unwrap();
+    assert!(!events[..known].iter().any(|event| matches!(event, Event::TransferMoved { .. })), "told too late");
+    let Event::TotalKnown { bytes, rows, .. } = &events[known] else { unreachable!() };
+    assert!(*bytes > 0 && *bytes <= expected && rows.is_none_or(|rows| rows > 0), "{bytes} of {expected}, {rows:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

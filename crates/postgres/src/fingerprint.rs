@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use twox_hash::XxHash3_128;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// How a row is hashed. Facts say which it was, and by that one rows are compared with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ impl RowHash {
                 }
                 u128::from_le_bytes(first)
             }
-            Self::Xxh3 => XxHash3_128::oneshot(row),
+            Self::Xxh3 => xxh3_128(row),
         }
     }
 }

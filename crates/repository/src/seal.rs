@@ -6,6 +6,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
+use zstd::zstd_safe::CParameter;
 
 use crate::Flaw;
 
@@ -14,6 +15,7 @@ pub(crate) type KeyedDigest = Hmac<Sha256>;
 const NONCE_BYTES: usize = 24;
 const DIGEST_BYTES: usize = 32;
 const ZSTD_LEVEL: i32 = 1;
+const MATCH_BYTES_MIN: u32 = 6;
 /// What unpacking may at most yield: a metadata record is the largest thing there is.
 pub(crate) const RECORD_BYTES_MAX: usize = 64 << 20;
 pub(crate) const OBJECT_BYTES_MAX: usize = 8 << 20;
@@ -173,9 +175,17 @@ fn decrypt(cipher: &XChaCha20Poly1305, bound_to: &[u8], body: &[u8]) -> Option<V
     cipher.decrypt(&XNonce::from(nonce), Payload { msg: sealed, aad: bound_to }).ok()
 }
 
+/// Level 1, but for matches from six bytes on instead of seven: of rows as text it leaves a sixtieth less, and takes no
+/// longer.
+fn compress(plaintext: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+    compressor.set_parameter(CParameter::MinMatch(MATCH_BYTES_MIN))?;
+    compressor.compress(plaintext)
+}
+
 fn pack(plaintext: &[u8]) -> Vec<u8> {
     let mut packed = vec![ZSTD];
-    match zstd::bulk::compress(plaintext, ZSTD_LEVEL) {
+    match compress(plaintext) {
         Ok(smaller) if smaller.len() < plaintext.len() => packed.extend_from_slice(&smaller),
         _ => {
             packed[0] = PLAIN;

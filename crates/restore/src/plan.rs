@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use backstay_model::{Environment, Loss, Manifest, PartKind, PartName, PartPlan, Project, SnapshotId};
+use backstay_model::{Environment, HEALTH_LABEL, HEALTHY, Loss, Manifest, PartKind, PartName, PartPlan, Project, SnapshotId};
 use backstay_part::{Recorded, Site};
 use backstay_repository::{Entry, Repository};
 use chrono::{DateTime, Utc};
@@ -91,7 +91,7 @@ pub async fn plan(site: &Site<'_>, source: &Source, wish: &Wish) -> Result<Plan,
     let wanted = |kind: PartKind| wish.only.as_ref().is_none_or(|only| only.contains(&kind));
     let depth = depth(&all, &wanted);
     let mut refusals = refusals(site, source, &wanted);
-    let mut warnings = Vec::new();
+    let mut warnings = Vec::from_iter(unhealthy_then(manifest));
     if let Some(text) = schema_mismatch(&depth) {
         if wish.on_other_schema { warnings.push(text) } else { refusals.push(text) }
     }
@@ -177,6 +177,11 @@ fn depth(parts: &[PartPlan], wanted: &impl Fn(PartKind) -> bool) -> Depth {
     let rest: BTreeSet<PartKind> = kinds.iter().copied().filter(|kind| *kind != PartKind::Database).collect();
     let alone = kinds.contains(&PartKind::Database) && !rest.is_empty() && why.is_empty();
     Depth { kinds, enough: alone.then_some(rest), data_must_go_back: why }
+}
+
+fn unhealthy_then(manifest: &Manifest) -> Option<String> {
+    let health = manifest.labels.get(HEALTH_LABEL).filter(|health| *health != HEALTHY)?;
+    Some(format!("when this snapshot was taken the release was not known to be healthy ({health})"))
 }
 
 fn schema_mismatch(depth: &Depth) -> Option<String> {

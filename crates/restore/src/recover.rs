@@ -120,7 +120,7 @@ async fn after_a_guard(site: &Site<'_>, run: Run) -> Result<Recovered, Error> {
         record.command == "restore" && record.outcome == Some(Outcome::Done) && record.id > id
     };
     let Some(restore) = records.iter().filter(took_back).find(|record| record.snapshot == before) else {
-        return leave_to_a_person(run).await;
+        return leave_to_a_person(site, run).await;
     };
     let state = format!("run {} has taken the guarded deploy back", restore.id);
     let command = run.record().command.clone();
@@ -130,15 +130,28 @@ async fn after_a_guard(site: &Site<'_>, run: Run) -> Result<Recovered, Error> {
 
 /// A guarded deploy that was cut off may have done anything. What it did stands; what was before it is
 /// in the snapshot, and the way back is a restore like any other.
-async fn leave_to_a_person(run: Run) -> Result<Recovered, Error> {
+async fn leave_to_a_person(site: &Site<'_>, run: Run) -> Result<Recovered, Error> {
     let (id, command) = (run.record().id.clone(), run.record().command.clone());
     let before = run.record().snapshot.as_ref().map(ToString::to_string).unwrap_or_default();
-    let state = format!(
+    let mut state = format!(
         "the guarded deploy was cut off, and what it did stands; the release from before it is snapshot {before}: \
          `backstay restore {before}` takes it back"
     );
+    let still = stand_still(site, &run).await;
+    if !still.is_empty() {
+        state = format!("{state}; stopped for the deploy and not running: {}", still.join(", "));
+    }
     run.end(Outcome::Stuck, Some(state.clone())).await;
     Ok(Recovered { run: id, command, ending: Ending::Undecided, state, restored: None })
+}
+
+/// What a guard had stopped for its deploy and nobody has started since.
+async fn stand_still(site: &Site<'_>, run: &Run) -> Vec<String> {
+    let stopped = run.entries().done(FENCE).cloned().unwrap_or_default();
+    let stopped: Vec<String> = serde_json::from_value(stopped).unwrap_or_default();
+    // Who cannot look says what is certain: it was stopped.
+    let running = site.workload.running(site.context).await.unwrap_or_default();
+    stopped.into_iter().filter(|service| !running.contains(service)).collect()
 }
 
 async fn abandon(site: &Site<'_>, run: Run) -> Result<Recovered, Error> {

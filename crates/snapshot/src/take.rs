@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use backstay_model::{Event, Finding, Manifest, Origin, Outcome, Purpose, Severity};
+use backstay_model::{Event, Finding, HEALTH_LABEL, Manifest, Origin, Outcome, Purpose, Severity};
 use backstay_part::Site;
 use backstay_repository::{Lease, LeasePurpose, SnapshotWriter};
 use backstay_run::{Beginning, Claim, Run};
@@ -25,7 +25,7 @@ pub struct SnapshotRequest {
     pub origin: Origin,
     /// Where nothing changed since the newest snapshot, that one is the answer.
     pub skip_if_unchanged: bool,
-    /// How healthy the release was, in a word: it becomes the label `health`.
+    /// How healthy the release is: it becomes the label `health`, where nobody gave another.
     pub health: Option<String>,
     /// What belongs to the release and no part covers, in words for a person.
     pub not_covered: Vec<String>,
@@ -144,7 +144,7 @@ fn manifest(
 ) -> Manifest {
     let mut labels = request.labels.clone();
     if let Some(health) = &request.health {
-        labels.insert("health".to_owned(), health.clone());
+        labels.entry(HEALTH_LABEL.to_owned()).or_insert_with(|| health.clone());
     }
     let mut not_covered = request.not_covered.clone();
     for part in captured {

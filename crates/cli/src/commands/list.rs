@@ -1,3 +1,4 @@
+use backstay_model::{HEALTH_LABEL, HEALTHY};
 use backstay_repository::{Entry, Error as RepositoryError, Listing};
 use serde_json::{Value, json};
 
@@ -62,7 +63,9 @@ fn text(entries: &[Entry], project: &Project, all: bool) -> String {
         .iter()
         .map(|entry| {
             let manifest = &entry.manifest;
-            let mut notes: Vec<String> = manifest.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let remarkable = |(key, value): &(&String, &String)| (key.as_str(), value.as_str()) != (HEALTH_LABEL, HEALTHY);
+            let labels = manifest.labels.iter().filter(remarkable);
+            let mut notes: Vec<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
             if entry.pinned {
                 notes.insert(0, "pinned".to_owned());
             }

@@ -9,7 +9,7 @@ use crate::output::amounts;
 use crate::report::{Failure, Report};
 use crate::surroundings::Surroundings;
 use crate::warm_copies;
-use crate::wiring::Release;
+use crate::wiring::{Release, health_at_capture};
 
 pub async fn run(surroundings: &Surroundings, arguments: Snapshot) -> Result<Report, Failure> {
     // What is to go live one day must lie beside what is live.
@@ -25,7 +25,7 @@ pub async fn run(surroundings: &Surroundings, arguments: Snapshot) -> Result<Rep
         origin: origin::read(&release.project).await,
         keep_warm: arguments.keep_warm,
         skip_if_unchanged: arguments.skip_if_unchanged,
-        health: None,
+        health: health_at_capture(&release).await,
         not_covered: release.not_covered.clone(),
     };
     let taken =

@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_config::{HeaderValue, Health, Probe as Settings, Span};
-use backstay_health::{ContainerAsk, DatabaseAsk, Expectation, Kind, Probe, Rule, SteadyAsk};
-use std::sync::Arc;
+use backstay_health::{ContainerAsk, DatabaseAsk, Expectation, Kind, Probe, Rule, SteadyAsk, at_capture, look_once};
 
 use super::databases::settings_through;
-use super::{Containers, Project};
+use super::{Containers, Project, Release};
 use crate::exit::Exit;
 use crate::report::Failure;
 
@@ -18,6 +18,15 @@ pub async fn probes(project: &Project, containers: &Containers) -> Result<(Vec<P
     let (probes, rule) = configured(project, containers).await?;
     let probes = if probes.is_empty() { found(project, containers).await? } else { probes };
     Ok((probes, rule))
+}
+
+/// How healthy the release is at this moment, for the snapshot that is taken of it. Where nobody can look there is a
+/// snapshot all the same.
+pub async fn health_at_capture(release: &Release) -> Option<String> {
+    match probes(&release.project, &release.containers).await {
+        Ok((probes, _)) => at_capture(&probes, &look_once(&probes).await),
+        Err(_) => Some("unknown".to_owned()),
+    }
 }
 
 /// What guard looks at whatever is configured: that nothing which a deploy makes dies unseen between two looks.

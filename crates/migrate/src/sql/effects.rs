@@ -118,14 +118,25 @@ impl Effects {
 
     /// A DO block's constants count; deeper quotes do not.
     fn constants_inside(&mut self, text: &str) {
-        let tag = text.get(1..).and_then(|rest| rest.find('$')).map_or(0, |at| at + 2);
-        let body = text.get(tag..text.len().saturating_sub(tag)).unwrap_or_default();
+        let body = within_dollars(text);
         for (token, start, end) in Lexer::new(body) {
             if token == Token::Text && end - start <= STRING_BYTES_MAX + 2 && self.strings.len() < STRINGS_MAX {
                 self.strings.push(constant(body.get(start..end).unwrap_or_default()));
             }
         }
     }
+}
+
+/// What stands between the dollars of each string in them.
+pub(crate) fn dollar_quoted(sql: &str) -> Vec<&str> {
+    let texts = Lexer::new(sql).filter(|(token, _, _)| *token == Token::Text);
+    let texts = texts.filter_map(|(_, start, end)| sql.get(start..end));
+    texts.filter(|text| text.starts_with('$')).map(within_dollars).collect()
+}
+
+fn within_dollars(text: &str) -> &str {
+    let tag = text.get(1..).and_then(|rest| rest.find('$')).map_or(0, |at| at + 2);
+    text.get(tag..text.len().saturating_sub(tag)).unwrap_or_default()
 }
 
 fn table_after_on(phrase: &Phrase) -> Option<String> {

@@ -77,6 +77,7 @@ pub(super) async fn copy_all(
     let relations: HashMap<_, _> =
         relations.iter().map(|relation| ((relation.schema.as_str(), relation.name.as_str()), relation)).collect();
     let mut jobs = Vec::new();
+    let mut rows = Some(0);
     for (at, table) in tables.iter().enumerate().filter(|(_, table)| !table.excluded) {
         let relation = relations.get(&(table.schema.as_str(), table.name.as_str())).ok_or_else(|| Error::Moving {
             database: coordinator.database.clone(),
@@ -84,8 +85,15 @@ pub(super) async fn copy_all(
         })?;
         if relation.holds_rows() {
             jobs.extend(jobs_of(at, relation, plan));
+            rows = rows.zip(u64::try_from(relation.rows_estimated).ok()).map(|(sum, rows)| sum + rows);
         }
     }
+    plan.context.hear(Event::TotalKnown {
+        part: plan.part.clone(),
+        subject: coordinator.database.clone(),
+        bytes: jobs.iter().map(|job| job.expected).sum(),
+        rows,
+    });
     jobs.sort_by_key(|job| std::cmp::Reverse(job.expected));
     let workers = plan.workers.clamp(1, jobs.len().max(1));
     let work = Arc::new(Work {

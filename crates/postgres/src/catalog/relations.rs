@@ -20,6 +20,8 @@ pub(crate) struct Relation {
     pub heap_bytes: i64,
     /// Heap and what is stored out of line.
     pub table_bytes: i64,
+    /// As the server last counted; below zero where it never has.
+    pub rows_estimated: i64,
     pub readable: bool,
     /// Whether policies would hide rows from this session.
     pub hidden_rows: bool,
@@ -42,6 +44,7 @@ impl FromRow<'_, PgRow> for Relation {
             in_blocks: row.try_get("in_blocks")?,
             heap_bytes: row.try_get("heap_bytes")?,
             table_bytes: row.try_get("table_bytes")?,
+            rows_estimated: row.try_get("rows_estimated")?,
             readable: row.try_get("readable")?,
             hidden_rows: row.try_get("hidden_rows")?,
             extension: row.try_get("extension")?,
@@ -59,6 +62,7 @@ const LIST: &str = "
            exists (select from pg_catalog.pg_am a where a.oid = c.relam
                and a.amhandler = 'pg_catalog.heap_tableam_handler'::pg_catalog.regproc) as in_blocks,
            case when c.reltuples = 0 then 0 else greatest(c.relpages, 1) end::pg_catalog.int8 * 8192 as heap_bytes, c.relpages::pg_catalog.int8 * 8192 as table_bytes,
+           c.reltuples::pg_catalog.int8 as rows_estimated,
            coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT')
                and pg_catalog.has_schema_privilege(n.oid, 'USAGE'), true) as readable,
            c.relrowsecurity and pg_catalog.row_security_active(c.oid) as hidden_rows,

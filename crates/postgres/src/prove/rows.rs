@@ -67,6 +67,12 @@ pub(super) async fn compare(
         .cloned()
         .collect();
     tables.sort_by_key(|table| std::cmp::Reverse(table.bytes));
+    context.hear(Event::TotalKnown {
+        part: part.name().clone(),
+        subject: settings.database().to_owned(),
+        bytes: tables.iter().map(|table| table.bytes).sum(),
+        rows: Some(tables.iter().map(|table| table.rows).sum()),
+    });
     let workers = part.options().workers.clamp(1, tables.len().max(1));
     let (context, part) = (context.clone(), part.name().clone());
     let work = Work {

@@ -61,6 +61,12 @@ pub(super) async fn load_all(
             jobs.push(Job { table, root, stream: &range.stream, into: into.clone(), whole });
         }
     }
+    context.hear(Event::TotalKnown {
+        part: part.name().clone(),
+        subject: settings.database().to_owned(),
+        bytes: jobs.iter().map(|job| job.root.bytes).sum(),
+        rows: Some(facts.tables.iter().map(|table| table.rows).sum()),
+    });
     // The constraints of an extension's own tables are there already, so these go in by themselves.
     let of_extensions = |job: &Job<'_>| matches!(job.table.rows_of, RowsOf::ExtensionConfiguration { .. });
     let (configuration, mut jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(of_extensions);

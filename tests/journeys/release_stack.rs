@@ -1,0 +1,215 @@
+//! What happens to images, tags, files and containers between a deploy and the day it is taken back, on the real
+//! engine.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+
+use backstay_testkit::{left_out, server_from, wait_until};
+use tempfile::TempDir;
+
+use crate::ground::change_line;
+use crate::shop_stack::{GOOD, Shop, free_port};
+
+const EVERYTHING_UNUSED: &str = "a release whose images were pruned";
+
+/// A registry that can go away and come back.
+struct Registry {
+    folder: TempDir,
+    port: u16,
+    server: Option<Child>,
+}
+
+impl Registry {
+    fn start() -> Option<Self> {
+        if !Command::new("docker-registry").arg("--version").stdout(Stdio::null()).status().is_ok_and(|it| it.success())
+        {
+            left_out(EVERYTHING_UNUSED, "docker-registry is not there: scripts/lab up registry installs it");
+            return None;
+        }
+        let (folder, port) = (TempDir::new().expect("a folder for a registry"), free_port());
+        let settings = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            folder.path().display()
+        );
+        fs::write(folder.path().join("settings.yml"), settings).expect("the registry's settings");
+        let mut registry = Self { folder, port, server: None };
+        registry.comes_back();
+        Some(registry)
+    }
+
+    fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn comes_back(&mut self) {
+        let mut server = Command::new("docker-registry");
+        server.arg("serve").arg(self.folder.path().join("settings.yml")).stdout(Stdio::null()).stderr(Stdio::null());
+        self.server = Some(server.spawn().expect("a registry starts"));
+        wait_until("the registry answers", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+
+    fn goes_away(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+
+    /// Gives an image of the lab this registry's name, here and there.
+    fn takes(&self, from: &str, image: &str) {
+        let own = format!("{}/{image}", self.address());
+        docker(&["tag", &format!("{from}/{image}"), &own]);
+        docker(&["push", "--quiet", &own]);
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.goes_away();
+    }
+}
+
+/// The images that other tests need, pulled again once everything unused has gone.
+struct Stock(Vec<String>);
+
+impl Stock {
+    fn of(registry: &str) -> Self {
+        let listed = docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", &format!("reference={registry}/*")]);
+        Self(listed.lines().map(str::to_owned).collect())
+    }
+}
+
+impl Drop for Stock {
+    fn drop(&mut self) {
+        for image in &self.0 {
+            let _ = Command::new("docker").args(["pull", "--quiet", image]).stdout(Stdio::null()).status();
+        }
+    }
+}
+
+#[track_caller]
+fn docker(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).env("DOCKER_BUILDKIT", "0").output().expect("docker runs");
+    assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Builds the local image of the service `built` anew, and so moves its tag.
+fn build(shop: &Shop, content: &str) {
+    fs::create_dir_all(shop.path("built")).expect("a folder to build in");
+    let text = format!("FROM {}/shop:{GOOD}\nLABEL content={content}\n", shop.registry);
+    fs::write(shop.path("built/Dockerfile"), text).expect("a Dockerfile");
+    docker(&["build", "--quiet", "--tag", &format!("{}-built", shop.name), &shop.path("built").display().to_string()]);
+}
+
+/// Beside what the shop is: a fixed name, three of one, one built here, and one that only its profile starts.
+fn write_override(shop: &Shop) {
+    let Shop { name, .. } = shop;
+    let text = format!(
+        "services:\n  app: {{container_name: {name}-front}}\n  worker: {{deploy: {{replicas: 3}}}}\n  built:\n    \
+         build: ./built\n    command: [\"worker\"]\n    restart: unless-stopped\n    environment:\n      DATABASE_URL: \
+         postgres://shop:${{POSTGRES_PASSWORD}}@db:5432/shop\n  report:\n    image: \
+         ${{SHOP_REGISTRY}}/shop:${{SHOP_RELEASE}}\n    profiles: [tools]\n    command: [\"seed\"]\n"
+    );
+    fs::write(shop.path("compose.override.yml"), text).expect("an override");
+}
+
+/// A container that has nothing to do with the shop.
+struct Stranger {
+    id: String,
+    began: String,
+}
+
+impl Stranger {
+    fn starts(lab: &str) -> Self {
+        let image = format!("{lab}/shop-redis:latest");
+        let id = docker(&["run", "--detach", "--label", "com.docker.compose.project=stranger", &image]);
+        let began = Self::now(&id);
+        Self { id, began }
+    }
+
+    fn now(id: &str) -> String {
+        docker(&["inspect", "--format", "{{.State.Status}} {{.State.StartedAt}} {{.Image}} {{.Name}}", id])
+    }
+
+    fn is_untouched(&self) -> bool {
+        Self::now(&self.id) == self.began
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        docker(&["rm", "--force", &self.id]);
+    }
+}
+
+/// What runs of each service and from which image. A one-shot that has ended belongs to the past.
+fn running(shop: &Shop) -> BTreeMap<String, String> {
+    let mut found = shop.images();
+    found.remove("migrate");
+    found
+}
+
+fn containers(shop: &Shop) -> Vec<String> {
+    let mut ids: Vec<_> = shop.compose(&["ps", "--quiet"]).lines().map(str::to_owned).collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[test]
+fn a_release_comes_back_after_tags_moved_files_changed_and_everything_unused_was_pruned() {
+    let Some(lab) = server_from("BACKSTAY_REGISTRY", EVERYTHING_UNUSED) else { return };
+    let Some(mut registry) = Registry::start() else { return };
+    let _stock = Stock::of(&lab);
+    for image in ["shop:1.0", "shop:1.1", "shop-db:latest", "shop-redis:latest"] {
+        registry.takes(&lab, image);
+    }
+    let Some(shop) = Shop::from_registry(&registry.address(), EVERYTHING_UNUSED) else { return };
+    build(&shop, "first");
+    write_override(&shop);
+    shop.compose(&["up", "--detach", "--wait", "app", "worker", "built"]);
+    shop.init();
+    let stranger = Stranger::starts(&lab);
+    let (images, files, database) = (running(&shop), shop.files(), shop.database());
+    assert_eq!(images["worker"].matches("running").count(), 3, "{images:?}");
+    let taken = shop.backstay.run(&["snapshot", "--prove", "--json"]).ended(0).json();
+    let id = taken["snapshot"]["id"].as_str().expect("an id").to_owned();
+
+    // A bad release: other images under old tags here and at the registry, files edited after `up`, one gone.
+    build(&shop, "second");
+    shop.runs_script(&shop.deploys("1.1", "", "docker compose up --detach --no-deps built 2>&1"));
+    docker(&["tag", &format!("{}/shop:1.1", shop.registry), &format!("{}/shop:1.0", shop.registry)]);
+    docker(&["push", "--quiet", &format!("{}/shop:1.0", shop.registry)]);
+    fs::remove_file(shop.path("config/shop.conf")).expect("a file goes");
+    change_line(&shop.path("compose.yml"), "  redis:", "  redis:\n    stop_grace_period: 1s");
+    shop.sql("update store.customers set name = 'of the bad release'");
+    docker(&["image", "prune", "--all", "--force"]);
+    docker(&["system", "prune", "--all", "--force"]);
+    let bad = (running(&shop), shop.files(), shop.database());
+
+    registry.goes_away();
+    let refused = shop.backstay.run(&["restore", &id, "--yes"]);
+    assert_ne!(refused.code, Some(0), "an image is nowhere");
+    assert!(refused.stderr.contains("shop") && refused.stderr.contains("registry"), "{}", refused.stderr);
+    assert_eq!((running(&shop), shop.files(), shop.database()), bad, "a refusal changed something");
+    let seen = shop.backstay.run(&["doctor", "--json"]).json().to_string();
+    assert!(seen.contains(&id), "doctor does not say which snapshot cannot be brought back: {seen}");
+
+    registry.comes_back();
+    let _ = shop.backstay.run(&["restore", &id, "--yes"]).ended(0);
+    assert_eq!((running(&shop), shop.files(), shop.database()), (images.clone(), files.clone(), database.clone()));
+    assert!(!shop.images().contains_key("report"), "a profile that nobody asked for was started");
+    assert!(!shop.images().get("migrate").is_some_and(|all| all.contains("running")), "a one-shot was run again");
+    assert!(stranger.is_untouched(), "a container of another project");
+
+    // An operator's habit: it must find nothing to do.
+    let before = containers(&shop);
+    shop.compose(&["up", "--detach", "--no-build", "app", "worker", "built"]);
+    assert_eq!(containers(&shop), before, "`up` made something anew after the restore");
+    assert_eq!((running(&shop), shop.files(), shop.database()), (images, files, database));
+
+    let _ = shop.backstay.run(&["undo", "--yes"]).ended(0);
+    assert_eq!((running(&shop), shop.files(), shop.database()), bad, "a restore is undone as well");
+}
