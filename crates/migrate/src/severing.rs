@@ -38,6 +38,7 @@ impl Severing {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { continue };
+                let _ = client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
                 tokio::spawn(pass(client, server, moment, chosen.clone(), shared.clone()));
             }
         });

@@ -93,6 +93,7 @@ async fn serve(listener: TcpListener, service: S3Service) {
     loop {
         // A client that hangs up between connect and accept is no reason to end.
         let Ok((socket, _)) = listener.accept().await else { continue };
+        let _ = socket.set_nodelay(true);
         let service = service.clone();
         connections.spawn(async move {
             let connection = Builder::new(TokioExecutor::new());

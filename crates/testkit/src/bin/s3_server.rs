@@ -52,6 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     loop {
         // A client that hangs up between connect and accept is no reason to end.
         let Ok((socket, _)) = listener.accept().await else { continue };
+        let _ = socket.set_nodelay(true);
         let service = service.clone();
         tokio::spawn(async move {
             let connections = Builder::new(TokioExecutor::new());
