@@ -66,6 +66,14 @@ impl ImageFacts {
         }
     }
 
+    /// For whoever looks for it in vain.
+    pub(crate) fn where_it_was_last(&self) -> String {
+        match self.registry.first() {
+            Some(digest) => format!("this machine has it no more, and `{digest}` cannot be had from its registry now"),
+            None => "this machine has it no more, and it is at no registry and not in the repository".to_owned(),
+        }
+    }
+
     /// Whether an image of an engine is this one: by its id, or, between engines that name images
     /// differently, by its configuration or what it is made of.
     pub(crate) fn is(&self, live: &ImageInspect) -> bool {

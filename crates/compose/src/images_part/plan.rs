@@ -4,7 +4,7 @@ use backstay_part::Recorded;
 use super::ImagesPart;
 use super::live::live;
 use crate::live_names::LiveNames;
-use crate::{Error, ImagesFacts};
+use crate::{Error, ImageFacts, ImagesFacts};
 
 const SHOWN: usize = 19;
 
@@ -50,7 +50,10 @@ pub(super) async fn plan(part: &ImagesPart, recorded: &Recorded) -> Result<PartP
         let available = part.available_one(recorded, service, &facts, local.is_some()).await?;
         match available {
             Some(from) => plan.steps.push(format!("run {} with {}, from {from}", service.service, short(recorded))),
-            None => plan.refusals.push(format!("the image of {} is lost: no copy of it is left", service.service)),
+            None => {
+                let why = facts.images.get(recorded).map_or_else(|| "nothing is known of it".to_owned(), ImageFacts::where_it_was_last);
+                plan.refusals.push(format!("the image of {} is nowhere: {why}", service.service));
+            }
         }
         if local.is_none() {
             bytes_needed += facts.images.get(recorded).map_or(0, |image| image.bytes);
