@@ -9,6 +9,7 @@ use backstay_testkit::{Ran, wait_until};
 
 use crate::killed_at_random::is_full;
 use crate::shop_stack::{Shop, State, accounted_for};
+use crate::tidy::root;
 
 const EVERY_DEPLOY: &str = "a deploy of the shop's stack";
 
@@ -167,6 +168,26 @@ fn behind_a_migration_that_the_old_release_cannot_live_with_the_database_goes_ba
 }
 
 #[test]
+fn an_engine_that_is_restarted_under_a_deploy_is_waited_for() {
+    if !is_full() {
+        return;
+    }
+    let Some(shop) = Shop::start(EVERY_DEPLOY).map(Arc::new) else { return };
+    let lab = root().join("scripts/lab").display().to_string();
+    let restarts = format!("{lab} down docker >&2\n{lab} up docker >&2\ndocker compose up --detach --wait db redis 2>&1");
+    let done = guard(&shop, &shop.deploys("1.1", &restarts, "")).ended(0).json();
+    assert_eq!(done["decision"], "keep", "{done}");
+    let before = shop.state();
+    goes_back_around_the_database(
+        &shop,
+        "the engine restarted, then unhealthy",
+        &shop.deploys("1.1-unhealthy", &restarts, ""),
+        Some(0),
+    );
+    assert_eq!(shop.state(), before);
+}
+
+#[test]
 fn a_guard_that_is_asked_to_stop_in_any_phase_ends_in_a_release_that_is_whole() {
     ended_in_each_phase("TERM");
 }
@@ -187,6 +208,7 @@ fn ended_in_each_phase(signal: &str) {
         return;
     }
     let Some(shop) = Shop::start(EVERY_DEPLOY).map(Arc::new) else { return };
+    shop.reconfigure("[repository]", "[repository]\nlease_wait = \"1s\"");
     let before = shop.state();
     for (phase, release) in [("snapshot", "1.1"), ("deploy", "1.1"), ("probe", "1.1"), ("take back", "1.1-unhealthy")] {
         let what = format!("{signal}, {phase}");

@@ -9,8 +9,9 @@ use std::process::{Child, Command, Stdio};
 use backstay_testkit::{left_out, server_from, wait_until};
 use tempfile::TempDir;
 
-use crate::ground::change_line;
-use crate::shop_stack::{GOOD, Shop, free_port};
+use crate::discretion::does_not_hold;
+use crate::ground::{bytes_under, change_line};
+use crate::shop_stack::{GOOD, PASSWORD, Shop, free_port};
 
 const EVERYTHING_UNUSED: &str = "a release whose images were pruned";
 
@@ -198,6 +199,7 @@ fn a_release_comes_back_after_tags_moved_files_changed_and_everything_unused_was
     registry.comes_back();
     let _ = shop.backstay.run(&["restore", &id, "--yes"]).ended(0);
     assert_eq!((running(&shop), shop.files(), shop.database()), (images.clone(), files.clone(), database.clone()));
+    does_not_hold(PASSWORD, "the plan", shop.backstay.run(&["restore", &id, "--plan", "--json"]).stdout.as_bytes());
     assert!(!shop.images().contains_key("report"), "a profile that nobody asked for was started");
     assert!(!shop.images().get("migrate").is_some_and(|all| all.contains("running")), "a one-shot was run again");
     assert!(stranger.is_untouched(), "a container of another project");
@@ -206,6 +208,13 @@ fn a_release_comes_back_after_tags_moved_files_changed_and_everything_unused_was
     shop.compose(&["up", "--detach", "--no-build", "--wait", "app", "worker", "built"]);
     assert_eq!((running(&shop), shop.files(), shop.database()), (images, files, database));
 
-    let _ = shop.backstay.run(&["undo", "--yes"]).ended(0);
+    let undone = shop.backstay.run(&["undo", "--yes", "--verbose"]).ended(0);
     assert_eq!((running(&shop), shop.files(), shop.database()), bad, "a restore is undone as well");
+    does_not_hold(PASSWORD, "what undo said", format!("{}{}", undone.stdout, undone.stderr).as_bytes());
+    for (file, bytes) in bytes_under(&shop.backstay.state()) {
+        // What a restore replaced is kept as it was, for its owner alone.
+        if !bytes.starts_with(b"SHOP_PROJECT=") {
+            does_not_hold(PASSWORD, &file.display().to_string(), &bytes);
+        }
+    }
 }

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use crate::ground::change_line;
 use crate::tidy::files_under;
 
-const PASSWORD: &str = "sample-only";
+pub const PASSWORD: &str = "sample-only";
 /// The release that a stack begins with.
 pub const GOOD: &str = "1.0";
 
@@ -143,7 +143,7 @@ impl Shop {
     }
 
     pub fn script(&self, body: &str) -> String {
-        let environment: String = ["DOCKER_HOST", "DOCKER_CONFIG", "PATH"]
+        let environment: String = ["DOCKER_HOST", "DOCKER_CONFIG", "BACKSTAY_LAB", "PATH"]
             .iter()
             .filter_map(|name| std::env::var(name).ok().map(|value| format!("export {name}='{value}'\n")))
             .collect();

@@ -34,6 +34,11 @@ const HINDRANCES: &str = "
             where s.classid = 'pg_catalog.pg_subscription'::pg_catalog.regclass
                 and d.datname = pg_catalog.current_database())";
 
+/// Extensions that do more than answer whoever asks.
+const ACTING: &str = "
+    select pg_catalog.string_agg(extname::pg_catalog.text, ', ' order by extname) from pg_catalog.pg_extension
+    where extname in ('dblink', 'http', 'pg_cron', 'pg_net', 'pgmq', 'postgres_fdw')";
+
 pub(crate) async fn preflight(part: &ServerPart, _context: &Context) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
     for database in part.databases() {
@@ -108,6 +113,11 @@ async fn look_at(part: &ServerPart, database: &Database, session: &mut Session) 
     }
     let hindrances: Vec<(String,)> = session.rows("look for what hinders a switch", HINDRANCES).await?;
     findings.extend(hindrances.into_iter().map(|(text,)| finding(Severity::Warning, text)));
+    let (acting,): (Option<String>,) = session.row("look for what acts by itself", ACTING).await?;
+    if let Some(acting) = acting {
+        let text = format!("a copy beside {name} would have its {acting} too, which may run jobs or call out from there");
+        findings.push(finding(Severity::Warning, text).with_hint("prove on another server: `[scratch] url = …`"));
+    }
     Ok(findings)
 }
 
@@ -154,6 +164,11 @@ mod tests {
 
         let findings = preflight(&bench.part("postgres", &["shop"]), &bench.context).await.unwrap();
         assert_eq!(worst(&findings), Some(Severity::Good), "{findings:?}");
+        bench.cluster.sql("shop", "create extension dblink");
+        let findings = preflight(&bench.part("postgres", &["shop"]), &bench.context).await.unwrap();
+        let warned = |finding: &Finding| finding.severity == Severity::Warning && finding.text.contains("its dblink too");
+        assert!(findings.iter().any(warned), "{findings:?}");
+        bench.cluster.sql("shop", "drop extension dblink");
 
         let findings = preflight(&bench.part("torture_watcher", &["shop"]), &bench.context).await.unwrap();
         assert_eq!(worst(&findings), Some(Severity::Warning), "{findings:?}");
