@@ -23,7 +23,10 @@ impl Runbook {
         let scratch = ground.path("scratch");
         fs::create_dir_all(&scratch).expect("a folder beside the project's files");
         let page = page
-            .replace("/var/lib/backstay/shop/state/default", &ground.backstay.state().join("shop/default").display().to_string())
+            .replace(
+                "/var/lib/backstay/shop/state/default",
+                &ground.backstay.state().join("shop/default").display().to_string(),
+            )
             .replace("ROOT=/srv/shop ", &format!("ROOT={} ", ground.path("").display()))
             .replace("20261121_064030_b57b", run)
             .replace("20261121_064103_b131", run)

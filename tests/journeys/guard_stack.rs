@@ -81,7 +81,7 @@ fn dies_behind_its_fence(shop: &Arc<Shop>) {
     let ran = shop.backstay.run(&["guard", "--fence", "--", &deploy]);
     assert_eq!(ran.code, None, "{}", ran.stderr);
     let stuck = shop.backstay.run(&["recover"]).ended(13);
-    assert!(stuck.stderr.contains("not running: app, worker"), "{}", stuck.stderr);
+    assert!(stuck.stderr.contains("not running: app, redis, worker"), "{}", stuck.stderr);
     wait_until("the database is back", || shop.compose(&["ps", "db"]).contains("healthy"));
     let _ = shop.backstay.run(&["restore", "before-deploy", "--yes"]).ended(0);
     assert_eq!(shop.state(), before, "the snapshot from behind the fence knows what ran before it");
@@ -117,7 +117,7 @@ fn a_release_that_is_no_good_goes_back_under_traffic_and_no_order_is_lost() {
     let Some(shop) = Shop::start(EVERY_DEPLOY).map(Arc::new) else { return };
     let failing = |release: &str| shop.deploys(release, "", "");
     goes_back_around_the_database(&shop, "unhealthy", &failing("1.1-unhealthy"), Some(0));
-    goes_back_around_the_database(&shop, "the image is missing", &failing("9.9"), Some(1));
+    goes_back_around_the_database(&shop, "the image is missing", &failing("9.9"), Some(18));
     goes_back_around_the_database(&shop, "cannot start", &failing("1.1-cannot-start"), Some(0));
     goes_back_around_the_database(&shop, "wants a schema nobody made", &failing("1.1-needs-new-schema"), Some(0));
     shop.reconfigure("settle_window", "settle_window = \"25s\"");
@@ -174,7 +174,8 @@ fn an_engine_that_is_restarted_under_a_deploy_is_waited_for() {
     }
     let Some(shop) = Shop::start(EVERY_DEPLOY).map(Arc::new) else { return };
     let lab = root().join("scripts/lab").display().to_string();
-    let restarts = format!("{lab} down docker >&2\n{lab} up docker >&2\ndocker compose up --detach --wait db redis 2>&1");
+    let restarts =
+        format!("{lab} down docker >&2\n{lab} up docker >&2\ndocker compose up --detach --wait db redis 2>&1");
     let done = guard(&shop, &shop.deploys("1.1", &restarts, "")).ended(0).json();
     assert_eq!(done["decision"], "keep", "{done}");
     let before = shop.state();

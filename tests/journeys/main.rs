@@ -18,6 +18,7 @@ mod guides;
 mod incidents;
 mod killed;
 mod killed_at_random;
+mod killed_stack;
 mod migrate;
 mod new_hosts;
 mod packaged;

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::discretion::does_not_hold;
 use crate::ground::{bytes_under, change_line};
+use crate::killed_at_random::is_full;
 use crate::shop_stack::{GOOD, PASSWORD, Shop, free_port};
 
 const EVERYTHING_UNUSED: &str = "a release whose images were pruned";
@@ -80,7 +81,8 @@ struct Stock(Vec<String>);
 
 impl Stock {
     fn of(registry: &str) -> Self {
-        let listed = docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", &format!("reference={registry}/*")]);
+        let listed =
+            docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", &format!("reference={registry}/*")]);
         Self(listed.lines().filter(|image| !image.ends_with(":<none>")).map(str::to_owned).collect())
     }
 }
@@ -216,5 +218,31 @@ fn a_release_comes_back_after_tags_moved_files_changed_and_everything_unused_was
         if !bytes.starts_with(b"SHOP_PROJECT=") {
             does_not_hold(PASSWORD, &file.display().to_string(), &bytes);
         }
+    }
+}
+
+/// How else people start a stack: the file from standard input, and from a folder where it does not lie.
+#[test]
+fn a_stack_that_was_started_in_another_way_comes_back_as_well() {
+    if !is_full() {
+        return;
+    }
+    for (from, arguments) in [
+        ("", "-f - up --detach --wait app worker <compose.yml"),
+        ("cd /", "-f \"$FOLDER/compose.yml\" up --detach --wait app worker"),
+    ] {
+        let Some(shop) = Shop::without_repository("a stack that was started in another way") else { return };
+        shop.compose(&["down", "--timeout", "1"]);
+        let folder = shop.path("").display().to_string();
+        let starts = format!("FOLDER={folder}\n{from}\ndocker compose -p {} {arguments} 2>&1", shop.name);
+        shop.runs_script(&shop.script(&starts));
+        shop.init();
+        let before = (running(&shop), shop.files(), shop.database());
+        let taken = shop.backstay.run(&["snapshot", "--json"]).ended(0).json();
+        let id = taken["snapshot"]["id"].as_str().expect("an id");
+        shop.runs_script(&shop.script(&format!("sed -i 's/^SHOP_RELEASE=.*/SHOP_RELEASE=1.1/' .env\n{starts}")));
+        assert_ne!(running(&shop), before.0, "{arguments}: the deploy did nothing");
+        let _ = shop.backstay.run(&["restore", id, "--yes"]).ended(0);
+        assert_eq!((running(&shop), shop.files(), shop.database()), before, "{arguments}");
     }
 }

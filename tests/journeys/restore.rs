@@ -145,7 +145,8 @@ fn recorded_credentials_are_tried_before_anything_is_stopped() {
 fn a_snapshot_says_how_healthy_the_release_was_and_so_does_the_plan_to_go_back_to_it() {
     let Some(cluster) = PrivateCluster::start() else { return };
     let ground = Ground::new(&cluster, "shop");
-    let label = |id: &str| ground.backstay.run(&["show", id, "--json"]).ended(0).json()["entry"]["labels"]["health"].clone();
+    let label =
+        |id: &str| ground.backstay.run(&["show", id, "--json"]).ended(0).json()["entry"]["labels"]["health"].clone();
     let plan = |id: &str| ground.backstay.run(&["restore", id, "--plan", "--json"]).ended(0).json()["plan"].clone();
     ground.configure("[health.shop]\ncommand = [\"test\", \"!\", \"-e\", \"ill\"]");
     let well = ground.snapshot();

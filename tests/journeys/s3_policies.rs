@@ -119,7 +119,8 @@ fn each_policy_of_the_guide_to_s3_is_enough_for_its_work_and_for_no_more() {
 
     fs::remove_file(ground.path("config/release")).expect("back to the first release");
     ground.bad_release();
-    let oldest = writer.run(&["list", "--json"]).ended(0).json()["snapshots"][2]["id"].as_str().unwrap_or_default().to_owned();
+    let oldest =
+        writer.run(&["list", "--json"]).ended(0).json()["snapshots"][2]["id"].as_str().unwrap_or_default().to_owned();
     let _ = writer.run(&["restore", &oldest, "--yes"]).ended(0);
     assert_eq!(ground.state(), good);
     let _ = writer.run(&["settle"]).ended(0);

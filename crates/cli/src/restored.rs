@@ -21,7 +21,7 @@ pub async fn recover_first(release: &Release) -> Result<(), Failure> {
         let text =
             format!("first ended run {} ({}), which had died: {}", recovered.run, recovered.command, recovered.state);
         if recovered.ending == Ending::Undecided {
-            return Err(stuck(&text).of_run(&recovered.run));
+            return Err(stuck(&recovered, &text));
         }
         release.project.surroundings.printer.note(&text);
     }
@@ -144,8 +144,7 @@ fn unless_unhealthy(report: Report, done: &Restored) -> Report {
     }
 }
 
-/// How a recovery ended.
-pub fn recovered(release: &Release, recovered: &Recovered) -> Report {
+pub fn recovered_in_words(recovered: &Recovered) -> String {
     let words = match recovered.ending {
         Ending::Abandoned => "had changed nothing",
         Ending::Finished => "was finished: the new state is live",
@@ -153,11 +152,16 @@ pub fn recovered(release: &Release, recovered: &Recovered) -> Report {
         Ending::Stands => "had died in the middle",
         Ending::Undecided => "needs a person",
     };
-    let text = format!("Run {} ({}) {words}.\n  {}", recovered.run, recovered.command, recovered.state);
+    format!("Run {} ({}) {words}.\n  {}", recovered.run, recovered.command, recovered.state)
+}
+
+/// How a recovery ended.
+pub fn recovered(release: &Release, recovered: &Recovered) -> Report {
+    let text = recovered_in_words(recovered);
     let report =
         Report::changed(text).of_run(&recovered.run).field("ending", recovered.ending).field("state", &recovered.state);
     if recovered.ending == Ending::Undecided {
-        return report.failing(stuck(&recovered.state).of_run(&recovered.run));
+        return report.failing(stuck(recovered, &recovered.state));
     }
     if let Some(done) = &recovered.restored
         && let Some(condition) = &done.condition
@@ -168,11 +172,16 @@ pub fn recovered(release: &Release, recovered: &Recovered) -> Report {
     report
 }
 
-fn stuck(state: &str) -> Failure {
-    let mut failure = Failure::new(Exit::Stuck, "the run cannot be ended without a person")
-        .hint("docs/runbooks/by-hand.md says how to look, and how to end it by hand");
-    failure.state = State::Changed(state.to_owned());
-    failure
+fn stuck(recovered: &Recovered, state: &str) -> Failure {
+    let first = "the run cannot be ended without a person".to_owned();
+    let why = recovered.restored.iter().flat_map(|done| done.why.iter().cloned());
+    Failure {
+        exit: Exit::Stuck,
+        what: std::iter::once(first).chain(why).collect(),
+        state: State::Changed(state.to_owned()),
+        hints: vec!["docs/runbooks/by-hand.md says how to look, and how to end it by hand".to_owned()],
+        run: Some(recovered.run.clone()),
+    }
 }
 
 pub fn health(condition: &Condition) -> String {

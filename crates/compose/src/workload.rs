@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::last_logs::last_logs;
 use crate::watch::watch;
-use crate::{Container, Error, Project, Rule, Settled, State};
+use crate::{Container, Error, Health, Project, Rule, Settled, State};
 
 /// The exit codes of a container that was told to stop.
 const STOPPED: [i64; 3] = [0, 137, 143];
@@ -48,6 +48,15 @@ struct ObservedContainer {
     id: String,
     name: String,
     image: String,
+    /// It failed its health check, or ended again and again.
+    #[serde(default)]
+    unwell: bool,
+}
+
+impl ObservedService {
+    fn was_unwell(&self) -> bool {
+        self.containers.iter().any(|container| container.unwell)
+    }
 }
 
 impl ComposeWorkload {
@@ -86,6 +95,7 @@ impl ComposeWorkload {
                 one_shot: completes(&container.service),
             });
             service.containers.push(ObservedContainer {
+                unwell: container.health == Some(Health::Unhealthy) || container.state == State::Restarting,
                 id: container.id,
                 name: container.name,
                 image: container.image,

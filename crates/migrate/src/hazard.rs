@@ -57,10 +57,7 @@ mod tests {
     fn what_would_fail_only_in_a_transaction_is_foreseen() {
         let enumerated = "alter type mood add value 'so so';\n";
         let found = |rule: &str, line| vec![(rule.to_owned(), line)];
-        assert_eq!(
-            rules(&format!("{enumerated}insert into t values ('so so')")),
-            found("enum-value-before-commit", 2)
-        );
+        assert_eq!(rules(&format!("{enumerated}insert into t values ('so so')")), found("enum-value-before-commit", 2));
         assert_eq!(rules(&format!("insert into t values ('so so');{enumerated}")), []);
         assert_eq!(rules(&format!("{enumerated}insert into t values ('good')")), []);
         assert_eq!(rules(&format!("-- no-transaction\n{enumerated}insert into t values ('so so')")), []);

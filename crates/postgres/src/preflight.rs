@@ -115,7 +115,8 @@ async fn look_at(part: &ServerPart, database: &Database, session: &mut Session) 
     findings.extend(hindrances.into_iter().map(|(text,)| finding(Severity::Warning, text)));
     let (acting,): (Option<String>,) = session.row("look for what acts by itself", ACTING).await?;
     if let Some(acting) = acting {
-        let text = format!("a copy beside {name} would have its {acting} too, which may run jobs or call out from there");
+        let text =
+            format!("a copy beside {name} would have its {acting} too, which may run jobs or call out from there");
         findings.push(finding(Severity::Warning, text).with_hint("prove on another server: `[scratch] url = …`"));
     }
     Ok(findings)
@@ -166,7 +167,8 @@ mod tests {
         assert_eq!(worst(&findings), Some(Severity::Good), "{findings:?}");
         bench.cluster.sql("shop", "create extension dblink");
         let findings = preflight(&bench.part("postgres", &["shop"]), &bench.context).await.unwrap();
-        let warned = |finding: &Finding| finding.severity == Severity::Warning && finding.text.contains("its dblink too");
+        let warned =
+            |finding: &Finding| finding.severity == Severity::Warning && finding.text.contains("its dblink too");
         assert!(findings.iter().any(warned), "{findings:?}");
         bench.cluster.sql("shop", "drop extension dblink");
 

@@ -26,7 +26,7 @@ use crate::swap::{
     Mark, State, Switch, Trio, Written, connect_alone, connect_outside, drop_database, kept_name, look_up, staged_name,
     with_mark,
 };
-use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Session, identifier, literal, swap};
+use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Session, Settings, identifier, literal, swap};
 
 /// Builds every recorded database beside the live one. Where it fails or is stopped, what was half
 /// built is dropped again.
@@ -126,6 +126,14 @@ async fn drop_half_built(part: &ServerPart, context: &Context, switch: &Switch) 
     Ok(())
 }
 
+/// A session that fills a copy. Its commits need not reach the disk one by one: the mark that calls the copy staged
+/// does, and all that was committed before it with it.
+async fn connect_to_fill(settings: &Settings) -> Result<Session, Error> {
+    let mut session = connect(settings, "stage").await?;
+    session.execute("let commits reach the disk together", "set synchronous_commit = off").await?;
+    Ok(session)
+}
+
 /// One database on its way.
 struct Build<'a> {
     part: &'a ServerPart,
@@ -153,7 +161,7 @@ impl Build<'_> {
         let archive = Archive::fetch(self.recorded, self.facts, server).await?;
         archive.restore(self.part, &settings, outside.major(), Stretch::BeforeRows).await?;
         rows::load_all(self.part, self.context, self.recorded, self.facts, &settings).await?;
-        let mut session = connect(&settings, "stage").await?;
+        let mut session = connect_to_fill(&settings).await?;
         large_objects::load(&mut session, self.recorded, &self.facts.large_objects).await?;
         archive.restore(self.part, &settings, outside.major(), Stretch::AfterRows).await?;
         archive.restore(self.part, &settings, outside.major(), Stretch::Rights).await?;

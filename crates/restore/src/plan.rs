@@ -1,6 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use backstay_model::{Environment, HEALTH_LABEL, HEALTHY, Loss, Manifest, PartKind, PartName, PartPlan, Project, SnapshotId};
+use backstay_model::{
+    Environment, HEALTH_LABEL, HEALTHY, Loss, Manifest, PartKind, PartName, PartPlan, Project, SnapshotId,
+};
 use backstay_part::{Recorded, Site};
 use backstay_repository::{Entry, Repository};
 use chrono::{DateTime, Utc};

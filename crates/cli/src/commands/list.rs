@@ -63,7 +63,8 @@ fn text(entries: &[Entry], project: &Project, all: bool) -> String {
         .iter()
         .map(|entry| {
             let manifest = &entry.manifest;
-            let remarkable = |(key, value): &(&String, &String)| (key.as_str(), value.as_str()) != (HEALTH_LABEL, HEALTHY);
+            let remarkable =
+                |(key, value): &(&String, &String)| (key.as_str(), value.as_str()) != (HEALTH_LABEL, HEALTHY);
             let labels = manifest.labels.iter().filter(remarkable);
             let mut notes: Vec<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
             if entry.pinned {

@@ -51,7 +51,10 @@ pub(super) async fn plan(part: &ImagesPart, recorded: &Recorded) -> Result<PartP
         match available {
             Some(from) => plan.steps.push(format!("run {} with {}, from {from}", service.service, short(recorded))),
             None => {
-                let why = facts.images.get(recorded).map_or_else(|| "nothing is known of it".to_owned(), ImageFacts::where_it_was_last);
+                let why = facts
+                    .images
+                    .get(recorded)
+                    .map_or_else(|| "nothing is known of it".to_owned(), ImageFacts::where_it_was_last);
                 plan.refusals.push(format!("the image of {} is nowhere: {why}", service.service));
             }
         }

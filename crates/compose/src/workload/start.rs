@@ -39,8 +39,12 @@ pub(super) async fn start(workload: &ComposeWorkload, context: &Context, observe
     }
     start_again(workload, observed, &as_they_are).await?;
     let anew = up(workload, context, &folder, anew, &containers).await?;
-    let services: BTreeSet<String> = as_they_are.into_iter().chain(anew.keys().cloned()).collect();
+    // What was not well when it was stopped, and is as it was, need not be well: looking says how it is.
+    let was_unwell = |service: &String| observed.services.get(service).is_some_and(ObservedService::was_unwell);
+    let (unwell, well): (Vec<_>, Vec<_>) = as_they_are.into_iter().partition(was_unwell);
+    let mut services: BTreeSet<String> = well.into_iter().chain(anew.keys().cloned()).collect();
     settle(workload, context, &services).await?;
+    services.extend(unwell);
     let expected = expected(observed, &anew);
     verify(workload, &services, &expected).await?;
     workload.project.runs_again();

@@ -8,9 +8,10 @@ use tokio::sync::OnceCell;
 
 use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Settings, Tool, ToolCall, Tools, fuse};
 
-/// Pinned for `pg_restore`, so that no setting of a role or database ends or changes its work.
+/// Pinned for `pg_restore`, so that no setting of a role or database ends or changes its work; its commits reach the disk
+/// together, as those of every session that fills a copy.
 const OPTIONS: &str = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
-                       -c idle_session_timeout=0 -c default_transaction_read_only=off";
+                       -c idle_session_timeout=0 -c default_transaction_read_only=off -c synchronous_commit=off";
 
 const RIGHTS: [&str; 2] = ["ACL ", "DEFAULT ACL "];
 const EVENT_TRIGGERS: [&str; 3] = ["EVENT TRIGGER ", "COMMENT - EVENT TRIGGER ", "SECURITY LABEL - EVENT TRIGGER "];

@@ -7,10 +7,9 @@ use backstay_run::Context;
 use futures_util::future::try_join_all;
 
 use super::archive::{next, stream};
-use super::search_path;
+use super::{connect_to_fill, search_path};
 use crate::capture::statements::listed;
 use crate::catalog::partitions;
-use crate::session::connect;
 use crate::{DatabaseFacts, Error, RowsOf, ServerPart, Session, Settings, TableFacts, fuse, literal, qualified};
 
 /// A foreign key, and a check whose function reads other tables: the rows of those may come later.
@@ -47,7 +46,7 @@ pub(super) async fn load_all(
     facts: &DatabaseFacts,
     settings: &Settings,
 ) -> Result<(), Error> {
-    let mut session = connect(settings, "stage rows").await?;
+    let mut session = connect_to_fill(settings).await?;
     let scattered = partitions::scattered(&mut session).await?;
     session.close().await;
     let mut jobs = Vec::new();
@@ -85,7 +84,7 @@ async fn load_in_turn(work: &Work<'_>, mut jobs: VecDeque<Job<'_>>) -> Result<()
     if jobs.is_empty() {
         return Ok(());
     }
-    let mut session = connect(work.settings, "stage rows").await?;
+    let mut session = connect_to_fill(work.settings).await?;
     let mut refused = 0;
     while let Some(job) = jobs.pop_front() {
         match load(&mut session, work, &job).await {
@@ -113,7 +112,7 @@ async fn worker(work: &Work<'_>) -> Result<(), Error> {
         let Some(job) = job else { break };
         let session = match &mut session {
             Some(session) => session,
-            none => none.insert(connect(work.settings, "stage rows").await?),
+            none => none.insert(connect_to_fill(work.settings).await?),
         };
         match fill(session, work, &job, None).await {
             Err(error) if waits_for_others(&error) || search_path::finds_nothing(&error) => {
