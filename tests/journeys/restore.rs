@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use backstay_testkit::PrivateCluster;
+use backstay_testkit::{Backstay, PrivateCluster};
 
 use crate::ground::Ground;
 
@@ -158,4 +158,22 @@ fn a_snapshot_says_how_healthy_the_release_was_and_so_does_the_plan_to_go_back_t
     let warned = plan(&ill)["warnings"].to_string();
     assert!(warned.contains("unhealthy: shop"), "{warned}");
     assert!(ground.backstay.run(&["list"]).ended(0).stdout.contains("health=unhealthy: shop"));
+}
+
+#[test]
+fn without_an_engine_the_rest_is_recorded_and_taken_back_and_what_is_left_out_is_said() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let ground = Ground::new(&cluster, "shop");
+    ground.configure("[compose]\nproject = \"shop\"");
+    let backstay = Backstay::in_folder(&ground.path("."))
+        .with("BACKSTAY_STATE", ground.backstay.state())
+        .with("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    let good = ground.state();
+    let taken = backstay.run(&["snapshot", "--prove", "--json"]).ended(0).json();
+    assert!(taken["not_covered"].to_string().contains("images and containers: "), "{taken}");
+    ground.bad_release();
+    let planned = backstay.run(&["restore", "latest", "--plan"]).ended(0);
+    assert!(planned.stdout.contains("images and containers: "), "{}", planned.stdout);
+    let _ = backstay.run(&["restore", "latest", "--yes"]).ended(0);
+    assert_eq!(ground.state(), good);
 }
