@@ -128,8 +128,8 @@ async fn drop_half_built(part: &ServerPart, context: &Context, switch: &Switch) 
 
 /// A session that fills a copy. Its commits need not reach the disk one by one: the mark that calls the copy staged
 /// does, and all that was committed before it with it.
-async fn connect_to_fill(settings: &Settings) -> Result<Session, Error> {
-    let mut session = connect(settings, "stage").await?;
+async fn connect_to_fill(settings: &Settings, purpose: &str) -> Result<Session, Error> {
+    let mut session = connect(settings, purpose).await?;
     session.execute("let commits reach the disk together", "set synchronous_commit = off").await?;
     Ok(session)
 }
@@ -161,7 +161,7 @@ impl Build<'_> {
         let archive = Archive::fetch(self.recorded, self.facts, server).await?;
         archive.restore(self.part, &settings, outside.major(), Stretch::BeforeRows).await?;
         rows::load_all(self.part, self.context, self.recorded, self.facts, &settings).await?;
-        let mut session = connect_to_fill(&settings).await?;
+        let mut session = connect_to_fill(&settings, "stage").await?;
         large_objects::load(&mut session, self.recorded, &self.facts.large_objects).await?;
         archive.restore(self.part, &settings, outside.major(), Stretch::AfterRows).await?;
         archive.restore(self.part, &settings, outside.major(), Stretch::Rights).await?;

@@ -46,7 +46,7 @@ pub(super) async fn load_all(
     facts: &DatabaseFacts,
     settings: &Settings,
 ) -> Result<(), Error> {
-    let mut session = connect_to_fill(settings).await?;
+    let mut session = connect_to_fill(settings, "stage rows").await?;
     let scattered = partitions::scattered(&mut session).await?;
     session.close().await;
     let mut jobs = Vec::new();
@@ -84,7 +84,7 @@ async fn load_in_turn(work: &Work<'_>, mut jobs: VecDeque<Job<'_>>) -> Result<()
     if jobs.is_empty() {
         return Ok(());
     }
-    let mut session = connect_to_fill(work.settings).await?;
+    let mut session = connect_to_fill(work.settings, "stage rows").await?;
     let mut refused = 0;
     while let Some(job) = jobs.pop_front() {
         match load(&mut session, work, &job).await {
@@ -112,7 +112,7 @@ async fn worker(work: &Work<'_>) -> Result<(), Error> {
         let Some(job) = job else { break };
         let session = match &mut session {
             Some(session) => session,
-            none => none.insert(connect_to_fill(work.settings).await?),
+            none => none.insert(connect_to_fill(work.settings, "stage rows").await?),
         };
         match fill(session, work, &job, None).await {
             Err(error) if waits_for_others(&error) || search_path::finds_nothing(&error) => {
