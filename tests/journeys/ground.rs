@@ -141,9 +141,14 @@ impl<'cluster> Ground<'cluster> {
 
     /// Takes a proven snapshot and says its id.
     pub fn snapshot(&self) -> String {
-        let taken = self.backstay.run(&["snapshot", "--prove", "--json"]).ended(0).json();
-        taken["snapshot"]["id"].as_str().expect("the id of a snapshot").to_owned()
+        snapshot_with(&self.backstay)
     }
+}
+
+/// Takes a proven snapshot and says its id.
+pub fn snapshot_with(backstay: &Backstay) -> String {
+    let taken = backstay.run(&["snapshot", "--prove", "--json"]).ended(0).json();
+    taken["snapshot"]["id"].as_str().expect("the id of a snapshot").to_owned()
 }
 
 /// Writes `line` instead of each line that begins with `begin`.

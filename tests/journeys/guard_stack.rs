@@ -13,6 +13,11 @@ use crate::tidy::root;
 
 const EVERY_DEPLOY: &str = "a deploy of the shop's stack";
 
+/// A shop for what takes too long to be seen every time.
+fn of_the_long_tier() -> Option<Arc<Shop>> {
+    if is_full() { Shop::start(EVERY_DEPLOY).map(Arc::new) } else { None }
+}
+
 fn guard(shop: &Shop, deploy: &str) -> Ran {
     shop.backstay.run(&["guard", "--json", "--", deploy])
 }
@@ -89,10 +94,7 @@ fn dies_behind_its_fence(shop: &Arc<Shop>) {
 
 #[test]
 fn a_good_deploy_stays_under_traffic_also_where_something_was_down_before_it() {
-    if !is_full() {
-        return;
-    }
-    let Some(shop) = Shop::start(EVERY_DEPLOY).map(Arc::new) else { return };
+    let Some(shop) = of_the_long_tier() else { return };
     let customers = shop.opens();
     customers.order(2);
     shop.configure("[health.redis]\ncontainer = \"redis\"");
@@ -111,10 +113,7 @@ fn a_good_deploy_stays_under_traffic_also_where_something_was_down_before_it() {
 
 #[test]
 fn a_release_that_is_no_good_goes_back_under_traffic_and_no_order_is_lost() {
-    if !is_full() {
-        return;
-    }
-    let Some(shop) = Shop::start(EVERY_DEPLOY).map(Arc::new) else { return };
+    let Some(shop) = of_the_long_tier() else { return };
     let failing = |release: &str| shop.deploys(release, "", "");
     goes_back_around_the_database(&shop, "unhealthy", &failing("1.1-unhealthy"), Some(0));
     goes_back_around_the_database(&shop, "the image is missing", &failing("9.9"), Some(18));
@@ -132,10 +131,7 @@ fn a_release_that_is_no_good_goes_back_under_traffic_and_no_order_is_lost() {
 
 #[test]
 fn behind_a_migration_that_the_old_release_cannot_live_with_the_database_goes_back_or_a_person_is_asked() {
-    if !is_full() {
-        return;
-    }
-    let Some(shop) = Shop::start(EVERY_DEPLOY).map(Arc::new) else { return };
+    let Some(shop) = of_the_long_tier() else { return };
     let before = shop.state();
     let program = shop.backstay.command(&[]).get_program().display().to_string();
     let migrates = format!("cp migrations-next/* migrations/\n{program} migrate run >&2");
@@ -169,10 +165,7 @@ fn behind_a_migration_that_the_old_release_cannot_live_with_the_database_goes_ba
 
 #[test]
 fn an_engine_that_is_restarted_under_a_deploy_is_waited_for() {
-    if !is_full() {
-        return;
-    }
-    let Some(shop) = Shop::start(EVERY_DEPLOY).map(Arc::new) else { return };
+    let Some(shop) = of_the_long_tier() else { return };
     let lab = root().join("scripts/lab").display().to_string();
     let restarts =
         format!("{lab} down docker >&2\n{lab} up docker >&2\ndocker compose up --detach --wait db redis 2>&1");
@@ -203,10 +196,7 @@ fn a_guard_that_is_killed_in_any_phase_leaves_a_way_back() {
 
 /// While a copy is proven, while the deploy runs, while the new release is looked at, and while it is taken back.
 fn ended_in_each_phase(signal: &str) {
-    if !is_full() {
-        return;
-    }
-    let Some(shop) = Shop::start(EVERY_DEPLOY).map(Arc::new) else { return };
+    let Some(shop) = of_the_long_tier() else { return };
     shop.reconfigure("[repository]", "[repository]\nlease_wait = \"1s\"");
     let before = shop.state();
     for (phase, release) in [("snapshot", "1.1"), ("deploy", "1.1"), ("probe", "1.1"), ("take back", "1.1-unhealthy")] {

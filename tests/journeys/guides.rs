@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 
 use backstay_testkit::{PrivateCluster, S3_CREDENTIALS, S3Server, left_out};
@@ -303,6 +304,16 @@ fn understood_by_systemd(ground: &Ground<'_>, units: &[String]) {
     assert!(!said.contains("Unknown") && !said.contains("Failed to parse"), "{said}");
 }
 
+/// backstay.toml of a project whose repository is as the guide to S3 writes it.
+pub fn in_a_bucket(guide: &str, key: &Path, endpoint: &str) -> String {
+    let settings = blocks(guide, "toml")[0]
+        .replace("/etc/backstay/shop.key", &key.display().to_string())
+        .replace("# endpoint = \"https://s3.example.com\"", &format!("endpoint = \"{endpoint}\""))
+        .replace("# path_style", "path_style");
+    let more = "[database.shop]\nurl = \"file:.env#DATABASE_URL\"\n[files]\ninclude = [\".env\", \"config/**\"]\n";
+    format!("project = \"shop\"\n{settings}{more}")
+}
+
 #[test]
 fn a_bucket_is_a_repository_as_the_guide_to_s3_says() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -313,12 +324,7 @@ fn a_bucket_is_a_repository_as_the_guide_to_s3_says() {
     let pages = page("s3.md");
     let key = ground.path("keys/shop.key");
     fs::create_dir_all(ground.path("keys")).expect("a folder for the key");
-    let settings = blocks(&pages, "toml")[0]
-        .replace("/etc/backstay/shop.key", &key.display().to_string())
-        .replace("# endpoint = \"https://s3.example.com\"", &format!("endpoint = \"{}\"", server.endpoint()))
-        .replace("# path_style", "path_style");
-    let more = "[database.shop]\nurl = \"file:.env#DATABASE_URL\"\n[files]\ninclude = [\".env\", \"config/**\"]\n";
-    ground.write("backstay.toml", &format!("project = \"shop\"\n{settings}{more}"));
+    ground.write("backstay.toml", &in_a_bucket(&pages, &key, &server.endpoint()));
     let shell =
         Shell::new(&ground).with("AWS_ACCESS_KEY_ID", S3_CREDENTIALS.0).with("AWS_SECRET_ACCESS_KEY", S3_CREDENTIALS.1);
     let said = shell.ends(&blocks(&pages, "sh").concat(), 0);

@@ -16,8 +16,7 @@ fn a_restore_of_the_stack_killed_at_any_moment_is_ended_in_old_or_in_new() {
     let Some(shop) = Shop::start("a restore of the stack that is killed") else { return };
     let mut chance = Chance::seeded();
     let good = shop.state();
-    let taken = shop.backstay.run(&["snapshot", "--prove", "--json"]).ended(0).json();
-    let id = taken["snapshot"]["id"].as_str().expect("an id").to_owned();
+    let id = shop.snapshot();
     let restore = ["restore", &id, "--yes"];
     let bad_release = || {
         shop.runs_script(&shop.deploys("1.1", "", ""));
@@ -47,9 +46,9 @@ fn a_restore_of_the_stack_killed_at_any_moment_is_ended_in_old_or_in_new() {
         let unnamed: Vec<_> = shop.beside().into_iter().filter(|name| name.contains("__staged_")).collect();
         assert!(unnamed.iter().all(|name| ended.stderr.contains(name)), "{what}: {unnamed:?}\n{}", ended.stderr);
         if state == good {
-            new += 1
+            new += 1;
         } else {
-            old += 1
+            old += 1;
         }
         let again = shop.backstay.run(&["recover", "--json"]).ended(0).json();
         assert!(again["run"].is_null(), "{what}: there is more to recover: {again}");

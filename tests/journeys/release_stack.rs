@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::discretion::does_not_hold;
 use crate::ground::{bytes_under, change_line};
 use crate::killed_at_random::is_full;
-use crate::shop_stack::{GOOD, PASSWORD, Shop, free_port};
+use crate::shop_stack::{GOOD, PASSWORD, Shop, State, free_port};
 
 const EVERYTHING_UNUSED: &str = "a release whose images were pruned";
 
@@ -159,6 +159,11 @@ fn running(shop: &Shop) -> BTreeMap<String, String> {
     found
 }
 
+/// The shop's whole state, but for one-shots.
+fn state(shop: &Shop) -> State {
+    (running(shop), shop.files(), shop.database())
+}
+
 #[test]
 fn a_release_comes_back_after_tags_moved_files_changed_and_everything_unused_was_pruned() {
     let Some(lab) = server_from("BACKSTAY_REGISTRY", EVERYTHING_UNUSED) else { return };
@@ -173,10 +178,9 @@ fn a_release_comes_back_after_tags_moved_files_changed_and_everything_unused_was
     shop.compose(&["up", "--detach", "--wait", "app", "worker", "built"]);
     shop.init();
     let stranger = Stranger::starts(&lab);
-    let (images, files, database) = (running(&shop), shop.files(), shop.database());
-    assert_eq!(images["worker"].matches("running").count(), 3, "{images:?}");
-    let taken = shop.backstay.run(&["snapshot", "--prove", "--json"]).ended(0).json();
-    let id = taken["snapshot"]["id"].as_str().expect("an id").to_owned();
+    let good = state(&shop);
+    assert_eq!(good.0["worker"].matches("running").count(), 3, "{:?}", good.0);
+    let id = shop.snapshot();
 
     // A bad release: other images under old tags here and at the registry, files edited after `up`, one gone.
     build(&shop, "1.1");
@@ -188,19 +192,19 @@ fn a_release_comes_back_after_tags_moved_files_changed_and_everything_unused_was
     shop.sql("update store.customers set name = 'of the bad release'");
     docker(&["image", "prune", "--all", "--force"]);
     docker(&["system", "prune", "--all", "--force"]);
-    let bad = (running(&shop), shop.files(), shop.database());
+    let bad = state(&shop);
 
     registry.goes_away();
     let refused = shop.backstay.run(&["restore", &id, "--yes"]);
     assert_ne!(refused.code, Some(0), "an image is nowhere: {}", refused.stdout);
     assert!(refused.stderr.contains("shop") && refused.stderr.contains("registry"), "{}", refused.stderr);
-    assert_eq!((running(&shop), shop.files(), shop.database()), bad, "a refusal changed something");
+    assert_eq!(state(&shop), bad, "a refusal changed something");
     let seen = shop.backstay.run(&["doctor", "--json"]).json().to_string();
     assert!(seen.contains(&id), "doctor does not say which snapshot cannot be brought back: {seen}");
 
     registry.comes_back();
     let _ = shop.backstay.run(&["restore", &id, "--yes"]).ended(0);
-    assert_eq!((running(&shop), shop.files(), shop.database()), (images.clone(), files.clone(), database.clone()));
+    assert_eq!(state(&shop), good);
     does_not_hold(PASSWORD, "the plan", shop.backstay.run(&["restore", &id, "--plan", "--json"]).stdout.as_bytes());
     assert!(!shop.images().contains_key("report"), "a profile that nobody asked for was started");
     assert!(!shop.images().get("migrate").is_some_and(|all| all.contains("running")), "a one-shot was run again");
@@ -208,10 +212,10 @@ fn a_release_comes_back_after_tags_moved_files_changed_and_everything_unused_was
 
     // An operator's habit: it may make containers anew, and must not bring the bad release back.
     shop.compose(&["up", "--detach", "--no-build", "--wait", "app", "worker", "built"]);
-    assert_eq!((running(&shop), shop.files(), shop.database()), (images, files, database));
+    assert_eq!(state(&shop), good);
 
     let undone = shop.backstay.run(&["undo", "--yes", "--verbose"]).ended(0);
-    assert_eq!((running(&shop), shop.files(), shop.database()), bad, "a restore is undone as well");
+    assert_eq!(state(&shop), bad, "a restore is undone as well");
     does_not_hold(PASSWORD, "what undo said", format!("{}{}", undone.stdout, undone.stderr).as_bytes());
     for (file, bytes) in bytes_under(&shop.backstay.state()) {
         // What a restore replaced is kept as it was, for its owner alone.
@@ -237,12 +241,12 @@ fn a_stack_that_was_started_in_another_way_comes_back_as_well() {
         let starts = format!("FOLDER={folder}\n{from}\ndocker compose -p {} {arguments} 2>&1", shop.name);
         shop.runs_script(&shop.script(&starts));
         shop.init();
-        let before = (running(&shop), shop.files(), shop.database());
+        let before = state(&shop);
         let taken = shop.backstay.run(&["snapshot", "--json"]).ended(0).json();
         let id = taken["snapshot"]["id"].as_str().expect("an id");
         shop.runs_script(&shop.script(&format!("sed -i 's/^SHOP_RELEASE=.*/SHOP_RELEASE=1.1/' .env\n{starts}")));
         assert_ne!(running(&shop), before.0, "{arguments}: the deploy did nothing");
         let _ = shop.backstay.run(&["restore", id, "--yes"]).ended(0);
-        assert_eq!((running(&shop), shop.files(), shop.database()), before, "{arguments}");
+        assert_eq!(state(&shop), before, "{arguments}");
     }
 }

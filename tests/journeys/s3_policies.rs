@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use backstay_testkit::{Backstay, PrivateCluster, server_from, wait_until};
 
 use crate::ground::Ground;
-use crate::guides::{blocks, page};
+use crate::guides::{blocks, in_a_bucket, page};
 use crate::shop_stack::free_port;
 
 /// Makes the bucket, a user for each policy, and from then on keeps to the policies.
@@ -90,14 +90,8 @@ fn each_policy_of_the_guide_to_s3_is_enough_for_its_work_and_for_no_more() {
     ]);
     let Some(server) = Guarded::start(&users) else { return };
     let ground = Ground::bare(&cluster, "shop");
-    let key = ground.path("shop.key");
-    let settings = blocks(&guide, "toml")[0]
-        .replace("/etc/backstay/shop.key", &key.display().to_string())
-        .replace("# endpoint = \"https://s3.example.com\"", &format!("endpoint = \"{}\"", server.endpoint))
-        .replace("# path_style", "path_style");
-    let more = "[retention]\nkeep_last = 1\nkeep_within = \"0s\"\n[database.shop]\nurl = \"file:.env#DATABASE_URL\"\n\
-                [files]\ninclude = [\".env\", \"config/**\"]\n";
-    ground.write("backstay.toml", &format!("project = \"shop\"\n{settings}{more}"));
+    let settings = in_a_bucket(&guide, &ground.path("shop.key"), &server.endpoint);
+    ground.write("backstay.toml", &format!("{settings}[retention]\nkeep_last = 1\nkeep_within = \"0s\"\n"));
     let [writer, looker, pruner] = ["writer", "looker", "pruner"].map(|user| server.of(&ground, user));
     let listed = |who: &Backstay| {
         let list = who.run(&["list", "--json"]).ended(0).json();

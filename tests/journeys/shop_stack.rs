@@ -16,7 +16,7 @@ use std::time::Duration;
 use backstay_testkit::{Backstay, left_out, majors, server_from, wait_until};
 use tempfile::TempDir;
 
-use crate::ground::change_line;
+use crate::ground::{change_line, snapshot_with};
 use crate::tidy::files_under;
 
 pub const PASSWORD: &str = "sample-only";
@@ -239,6 +239,11 @@ impl Shop {
     /// The id of a service's one container.
     pub fn container(&self, service: &str) -> String {
         self.compose(&["ps", "--all", "--quiet", service])
+    }
+
+    /// Takes a proven snapshot and says its id.
+    pub fn snapshot(&self) -> String {
+        snapshot_with(&self.backstay)
     }
 
     pub fn runs(&self, service: &str) -> bool {
