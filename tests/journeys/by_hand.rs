@@ -62,7 +62,7 @@ fn what_a_killed_restore_leaves_is_ended_without_backstay_as_the_runbook_is_type
         return;
     }
     let Some(cluster) = PrivateCluster::start() else { return };
-    let wired = Wired::new(&cluster);
+    let wired = Wired::new(&cluster, "shop");
     let ground = &wired.ground;
     let shell = Shell::new(ground);
 

@@ -21,12 +21,14 @@ pub struct Wired<'cluster> {
 }
 
 impl<'cluster> Wired<'cluster> {
-    pub fn new(cluster: &'cluster PrivateCluster) -> Self {
-        let ground = Ground::new(cluster, "shop");
+    pub fn new(cluster: &'cluster PrivateCluster, database: &str) -> Self {
+        let ground = Ground::new(cluster, database);
         let wire = Wire::to(cluster.port());
         wire.only_count();
-        ground
-            .write(".env", &format!("DATABASE_URL=postgres://postgres@127.0.0.1:{}/shop\nRELEASE=1.0\n", wire.port()));
+        ground.write(
+            ".env",
+            &format!("DATABASE_URL=postgres://postgres@127.0.0.1:{}/{database}\nRELEASE=1.0\n", wire.port()),
+        );
         let good = ground.state();
         let id = ground.snapshot();
         ground.bad_release();
@@ -98,7 +100,7 @@ fn points(count: usize, few: usize, chance: &mut Chance) -> Vec<usize> {
 #[test]
 fn killed_at_any_statement_of_restore_undo_and_settle_it_is_ended_whole() {
     let Some(cluster) = PrivateCluster::start() else { return };
-    let wired = Wired::new(&cluster);
+    let wired = Wired::new(&cluster, "shop");
     let mut chance = Chance::seeded();
     let restore = wired.restore();
     let commands: [&[&str]; 3] = [&restore, &["undo", "--yes"], &["settle"]];
@@ -134,7 +136,7 @@ fn killed_at_any_statement_of_restore_undo_and_settle_it_is_ended_whole() {
 fn without_its_server_a_restore_ends_by_itself_and_is_recovered_once_the_server_is_back() {
     let Some(cluster) = PrivateCluster::start() else { return };
     let cluster = Arc::new(cluster);
-    let wired = Wired::new(&cluster);
+    let wired = Wired::new(&cluster, "shop");
     let mut chance = Chance::seeded();
     let count = wired.counted(&wired.restore());
     let mut cases: Vec<At> = points(count, 1, &mut chance).into_iter().map(At::Number).collect();
@@ -159,7 +161,7 @@ fn without_its_server_a_restore_ends_by_itself_and_is_recovered_once_the_server_
 #[test]
 fn asked_to_stop_a_restore_stops_before_the_fence_and_goes_through_after_it() {
     let Some(cluster) = PrivateCluster::start() else { return };
-    let wired = Wired::new(&cluster);
+    let wired = Wired::new(&cluster, "shop");
     for name in ["INT", "TERM", "HUP"] {
         wired.wire.lay(At::Text("create database"), When::Before, move |process| signal(process, name));
         let ran = wired.run(&wired.restore()).ended(130);
@@ -179,7 +181,7 @@ fn asked_to_stop_a_restore_stops_before_the_fence_and_goes_through_after_it() {
 #[test]
 fn without_its_repository_a_restore_changes_nothing_before_the_fence_and_is_whole_after_it() {
     let Some(cluster) = PrivateCluster::start() else { return };
-    let wired = Wired::new(&cluster);
+    let wired = Wired::new(&cluster, "shop");
     let (there, away) = (wired.ground.repository(), wired.ground.repository().with_extension("away"));
     for at in [At::Text("create database"), At::Text("copy "), At::Text("do ")] {
         let what = format!("the repository gone at {at:?}");

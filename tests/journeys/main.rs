@@ -31,6 +31,7 @@ mod screens;
 mod shop_stack;
 mod stack_database;
 mod stack_health;
+mod symptoms;
 mod tidy;
 mod under_load;
 mod warm;
