@@ -58,10 +58,17 @@ fn a_long_step_is_heard_of_every_ten_seconds_and_not_with_quiet() {
     assert_eq!(fs::read_to_string(&nothing).expect("what was said is read"), "", "--quiet said something");
 }
 
-/// What a terminal of so many columns showed at one moment or another, line by line, without colours.
-fn drawn(ground: &Ground<'_>, columns: usize) -> Vec<String> {
-    let run = ground.backstay.command(&["snapshot"]);
-    let line = format!("stty cols {columns} rows 24; exec {} snapshot", run.get_program().display());
+/// What a terminal showed at one moment or another, line by line, without colours. It has the second of these widths
+/// from when the schema has been read, which is before the first row.
+fn drawn(ground: &Ground<'_>, [at_first, columns]: [usize; 2]) -> Vec<String> {
+    let real = ground.cluster.bin().join("pg_dump");
+    let resizes = format!("stty -F /dev/tty cols {columns} rows 24\nexec {} \"$@\"", real.display());
+    ground.script("resizing/pg_dump", &resizes);
+    let run = Backstay::in_folder(&ground.path("."))
+        .with("BACKSTAY_STATE", ground.backstay.state())
+        .with("BACKSTAY_PG_BIN_DIRS", ground.path("resizing"))
+        .command(&["snapshot"]);
+    let line = format!("stty cols {at_first} rows 24; exec {} snapshot", run.get_program().display());
     let mut terminal = Command::new("script");
     terminal.args(["-qec", &line, "/dev/null"]).current_dir(ground.path("")).env_clear();
     terminal.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("TERM", "xterm");
@@ -91,7 +98,7 @@ fn drawn(ground: &Ground<'_>, columns: usize) -> Vec<String> {
 }
 
 #[test]
-fn a_terminal_shows_a_bar_for_each_table_and_one_for_all_of_them_and_no_line_wraps() {
+fn a_terminal_also_one_that_is_resized_shows_a_bar_for_each_table_and_one_for_all_and_no_line_wraps() {
     let Some(cluster) = PrivateCluster::start() else { return };
     let ground = Ground::new(&cluster, "shop");
     for table in ["first", "second"] {
@@ -100,14 +107,14 @@ fn a_terminal_shows_a_bar_for_each_table_and_one_for_all_of_them_and_no_line_wra
         ));
     }
     ground.sql("analyze");
-    for columns in [80, 200] {
-        let lines = drawn(&ground, columns);
+    for widths in [[80, 80], [200, 200], [200, 80], [80, 200]] {
+        let lines = drawn(&ground, widths);
         for bar in ["shop store.first", "shop store.second", "all of shop, 80,"] {
             let shown = lines.iter().any(|line| line.contains(bar) && line.contains(" of "));
-            assert!(shown, "no bar of `{bar}` at {columns} columns:\n{}", lines.join("\n"));
+            assert!(shown, "no bar of `{bar}` at {widths:?} columns:\n{}", lines.join("\n"));
         }
         let whole = |line: &&String| line.starts_with("  shop ") || line.starts_with("  all of shop, 80,");
         let torn = lines.iter().filter(|line| line.contains("iB of ")).find(|line| !whole(line));
-        assert_eq!(torn, None, "a line wraps at {columns} columns:\n{}", lines.join("\n"));
+        assert_eq!(torn, None, "a line wraps at {widths:?} columns:\n{}", lines.join("\n"));
     }
 }
