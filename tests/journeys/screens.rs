@@ -154,9 +154,26 @@ fn help_errors_lists_and_plans_look_as_they_should_on_any_terminal() {
     let picked = typed_on_a_terminal(&ground, 200, "backstay restore --plan", "2\n");
     let differs = on_a_terminal(&ground, 200, "backstay diff latest");
     compare("plans.txt", &masked(&ground, &format!("{}\n{differs}", picked.trim_start_matches("2\n"))));
+    compare("colours.txt", &in_colour(&ground, &["backstay snapshoot", "backstay undo --yes", "backstay list"]));
     for (place, columns) in WIDTHS.iter().enumerate() {
         compare(&format!("{columns}.txt"), &format!("{}{}", empty[place], full[place]));
     }
+}
+
+/// What stands there where nobody asked for no colours, with each sequence to be read. Without them it says the same.
+fn in_colour(ground: &Ground<'_>, lines: &[&str]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        let plain = on_a_terminal(ground, 80, &format!("{line} --quiet"));
+        let coloured = on_a_terminal(ground, 80, &format!("unset NO_COLOR; {line} --quiet"));
+        let mut parts = coloured.split('\u{1b}');
+        let first = parts.next().unwrap_or_default().to_owned();
+        let stripped =
+            first + &parts.map(|part| part.split_once('m').map_or(part, |(_, rest)| rest)).collect::<String>();
+        assert_eq!(masked(ground, &stripped), masked(ground, &plain), "{line}");
+        text.push_str(&masked(ground, &format!("$ {line}\n{}\n", coloured.replace('\u{1b}', "ESC"))));
+    }
+    text
 }
 
 /// Each line's answer at each width: first what goes to standard output, then the rest.

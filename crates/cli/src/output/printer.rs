@@ -12,8 +12,8 @@ pub struct Printer {
     colour: bool,
 }
 
-const RED: &str = "\x1b[1;31m";
-const CYAN: &str = "\x1b[36m";
+/// What stands out where a line begins with it: red and cyan.
+const WORDS: &[(&str, &str)] = &[("error", "\x1b[1;31m"), ("hint", "\x1b[36m")];
 const PLAIN: &str = "\x1b[0m";
 
 impl Printer {
@@ -46,13 +46,13 @@ impl Printer {
     }
 
     fn fail(self, failure: &Failure) {
-        let mut text = format!("{}: {}\n", self.paint(RED, "error"), failure.what.first().map_or("", String::as_str));
+        let mut text = format!("error: {}\n", failure.what.first().map_or("", String::as_str));
         for cause in failure.what.iter().skip(1) {
             text.push_str(&format!("  because {cause}\n"));
         }
         text.push_str(&format!("state: {}\n", failure.state.words()));
         for hint in &failure.hints {
-            text.push_str(&format!("{}: {hint}\n", self.paint(CYAN, "hint")));
+            text.push_str(&format!("hint: {hint}\n"));
         }
         self.say(&text);
     }
@@ -66,11 +66,22 @@ impl Printer {
 
     fn say(self, text: &str) {
         let mut output = io::stderr().lock();
-        let text = screen::folded(text, &output);
+        let text = self.painted(&screen::folded(text, &output));
         let _ = output.write_all(text.as_bytes());
     }
 
-    fn paint(self, colour: &str, text: &str) -> String {
-        if self.colour { format!("{colour}{text}{PLAIN}") } else { text.to_owned() }
+    /// The words that a line begins with. What is folded already: colours take no room.
+    fn painted(self, text: &str) -> String {
+        if !self.colour {
+            return text.to_owned();
+        }
+        let lines = text.split_inclusive('\n').map(|line| {
+            let painted = WORDS.iter().find_map(|(word, colour)| {
+                let rest = line.strip_prefix(word)?;
+                rest.starts_with(':').then(|| format!("{colour}{word}{PLAIN}{rest}"))
+            });
+            painted.unwrap_or_else(|| line.to_owned())
+        });
+        lines.collect()
     }
 }
