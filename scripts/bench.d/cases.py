@@ -69,11 +69,7 @@ def many_snapshots(bench, snapshots):
     backstay = bench.tool(Backstay, "snapshots")
     backstay.forget()
     repository = f"{backstay.folder}/repository"
-    # Filled in memory: each snapshot waits for the disk, and ten thousand of them longer than all that is measured here.
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
-        shutil.move(repository, memory)
-        measure.run([f"{bench.programs}/examples/many_snapshots", f"{memory}/repository", f"{backstay.project}/key", snapshots])
-        shutil.move(f"{memory}/repository", repository)
+    measure.run([f"{bench.programs}/examples/many_snapshots", repository, f"{backstay.project}/key", snapshots])
     os.sync()
     results = {"snapshots": snapshots}
     for name, words in (

@@ -5,9 +5,11 @@ use std::fs;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use backstay_testkit::{PrivateCluster, Ran};
+use backstay_testkit::{Backstay, PrivateCluster, Proxy, Ran, S3_CREDENTIALS, S3Server};
+use tempfile::TempDir;
 
 use crate::ground::Ground;
+use crate::guides::{in_a_bucket, page};
 use crate::killed_at_random::{Chance, is_full, is_whole, settles};
 use crate::wire::{At, When, Wire, signal};
 
@@ -22,12 +24,26 @@ pub struct Wired<'cluster> {
 
 impl<'cluster> Wired<'cluster> {
     pub fn new(cluster: &'cluster PrivateCluster, database: &str) -> Self {
-        let ground = Ground::new(cluster, database);
-        let wire = Wire::to(cluster.port());
+        Self::around(Ground::new(cluster, database))
+    }
+
+    /// The same, with its repository in a bucket that is reached at `endpoint`.
+    fn in_a_bucket(cluster: &'cluster PrivateCluster, endpoint: &str) -> Self {
+        let mut ground = Ground::bare(cluster, "shop");
+        let (name, secret) = S3_CREDENTIALS;
+        ground.backstay = ground.backstay.with("AWS_ACCESS_KEY_ID", name).with("AWS_SECRET_ACCESS_KEY", secret);
+        let key = ground.repository().with_file_name("shop.key");
+        ground.write("backstay.toml", &in_a_bucket(&page("s3.md"), &key, endpoint));
+        let _ = ground.backstay.run(&["init"]).ended(0);
+        Self::around(ground)
+    }
+
+    fn around(ground: Ground<'cluster>) -> Self {
+        let wire = Wire::to(ground.cluster.port());
         wire.only_count();
         ground.write(
             ".env",
-            &format!("DATABASE_URL=postgres://postgres@127.0.0.1:{}/{database}\nRELEASE=1.0\n", wire.port()),
+            &format!("DATABASE_URL=postgres://postgres@127.0.0.1:{}/{}\nRELEASE=1.0\n", wire.port(), ground.database),
         );
         let good = ground.state();
         let id = ground.snapshot();
@@ -192,6 +208,60 @@ fn without_its_repository_a_restore_changes_nothing_before_the_fence_and_is_whol
         // Something of it may have been made anew, to be written into.
         let _ = fs::remove_dir_all(&there);
         fs::rename(&away, &there).expect("the repository is back");
+        wired.told_the_truth(&ran, &wired.bad, &what);
+        is_whole(&wired.ground, &wired.states(), &what);
+        wired.begin_anew();
+    }
+}
+
+#[test]
+fn without_its_bucket_a_restore_changes_nothing_before_the_fence_and_is_whole_after_it() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let server = runtime.block_on(S3Server::start());
+    server.bucket("acme-backups");
+    let upstream = server.endpoint().trim_start_matches("http://").to_owned();
+    let proxy = Arc::new(runtime.block_on(Proxy::before(upstream)));
+    let wired = Wired::in_a_bucket(&cluster, &proxy.endpoint());
+    // Half a minute each: what is gone may come back, and is asked for again.
+    let all = [At::Text("do "), At::Text("create database"), At::Text("copy ")];
+    for at in all.into_iter().take(if is_full() { 3 } else { 1 }) {
+        let what = format!("the bucket gone at {at:?}");
+        let cut = Arc::clone(&proxy);
+        wired.wire.lay(at, When::Before, move |_| cut.die_at(0));
+        let ran = wired.run(&wired.restore());
+        assert!(wired.wire.has_happened(), "{what}: it did not come to that");
+        proxy.behave();
+        wired.told_the_truth(&ran, &wired.bad, &what);
+        is_whole(&wired.ground, &wired.states(), &what);
+        wired.begin_anew();
+    }
+}
+
+/// A host that slept so long that its lease had run out, and that another one had ended its run meanwhile.
+#[test]
+fn a_run_whose_lease_was_taken_over_while_it_slept_ends_without_harm() {
+    let Some(cluster) = PrivateCluster::start() else { return };
+    let wired = Wired::new(&cluster, "shop");
+    let elsewhere = TempDir::new().expect("the state folder of another host");
+    for (at, when) in [
+        (At::Text("create database"), When::After),
+        (At::Text("copy "), When::Before),
+        (At::Text("do "), When::Before),
+        (At::Text("do "), When::After),
+    ] {
+        let what = format!("taken over {when:?} {at:?}");
+        let mut other =
+            Backstay::in_folder(&wired.ground.path(".")).with("BACKSTAY_STATE", elsewhere.path()).command(&["recover"]);
+        let leases = wired.ground.repository().join("leases");
+        wired.wire.lay(at, when, move |process| {
+            signal(process, "STOP");
+            fs::remove_dir_all(leases).expect("the leases have run out");
+            let _ = other.output().expect("another host recovers");
+            signal(process, "CONT");
+        });
+        let ran = wired.run(&wired.restore());
+        assert!(wired.wire.has_happened(), "{what}: it did not come to that");
         wired.told_the_truth(&ran, &wired.bad, &what);
         is_whole(&wired.ground, &wired.states(), &what);
         wired.begin_anew();

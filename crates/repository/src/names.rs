@@ -25,8 +25,12 @@ pub(crate) fn object_of(key: &str) -> Option<ObjectId> {
     (object(&id) == key).then_some(id)
 }
 
+pub(crate) fn manifests_of(environment: &Environment) -> String {
+    format!("{MANIFESTS}/{environment}")
+}
+
 pub(crate) fn manifest(environment: &Environment, id: &SnapshotId) -> String {
-    format!("{MANIFESTS}/{environment}/{id}")
+    format!("{}/{id}", manifests_of(environment))
 }
 
 pub(crate) fn pin(environment: &Environment, id: &SnapshotId) -> String {

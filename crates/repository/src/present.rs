@@ -98,16 +98,20 @@ impl Repository {
 type Damaged = BTreeMap<ObjectId, DateTime<Utc>>;
 
 fn newest_snapshots(mut keys: Vec<String>, environment: &Environment) -> Vec<String> {
-    keys.sort();
-    let mut taken: HashMap<Environment, usize> = HashMap::new();
+    keys.sort_unstable();
     keys.reverse();
+    let own = names::manifests_of(environment);
+    let mut taken: HashMap<String, usize> = HashMap::new();
     keys.retain(|key| {
-        names::snapshot_of(key).is_some_and(|(found, _)| {
-            let most = if found == *environment { OWN_SNAPSHOTS } else { 1 };
-            let taken = taken.entry(found).or_default();
-            *taken += 1;
-            *taken <= most
-        })
+        let Some((folder, _)) = key.rsplit_once('/') else { return false };
+        let so_far = taken.get(folder).copied().unwrap_or_default();
+        let most = if folder == own { OWN_SNAPSHOTS } else { 1 };
+        // Names are read last: of thousands only the first few count.
+        let takes = so_far < most && names::snapshot_of(key).is_some();
+        if takes {
+            taken.insert(folder.to_owned(), so_far + 1);
+        }
+        takes
     });
     keys
 }

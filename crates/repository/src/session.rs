@@ -255,8 +255,10 @@ impl Repository {
 impl Repository {
     /// An id greater than every snapshot's of the environment, committed or in the making.
     pub(crate) async fn reserve(&self, lease: &Standing, environment: &Environment) -> Result<SnapshotId, Error> {
-        let keys = self.keys_in(&format!("{}/{environment}", names::MANIFESTS)).await?;
-        let newest = keys.iter().filter_map(|key| names::snapshot_of(key)).map(|(_, id)| id).max();
+        let mut keys = self.keys_in(&names::manifests_of(environment)).await?;
+        // A moment reads like a number, so the greatest name is the newest.
+        keys.sort_unstable();
+        let newest = keys.iter().rev().find_map(|key| names::snapshot_of(key)).map(|(_, id)| id);
         let mut taken: Vec<SnapshotId> = newest.into_iter().collect();
         taken.extend(self.reserved_by_others(lease, environment).await?);
         for collisions in 0..RESERVATIONS_MAX {
