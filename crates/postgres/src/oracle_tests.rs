@@ -237,7 +237,13 @@ async fn databases_of_other_encodings_and_manners_come_back() {
              $$ begin raise exception 'nobody changes anything here'; end $$;
              create event trigger forbid on ddl_command_start execute function forbid()",
         );
-        bench.cluster.sql("postgres", &format!("alter database {quoted} set default_transaction_read_only = on"));
+        // Whoever reads or writes rows under these gets other text than under the server's own.
+        for (setting, value) in SETTINGS {
+            bench.cluster.sql("postgres", &format!("alter database {quoted} set {setting} = '{value}'"));
+        }
+        let values = || bench.cluster.sql(name, "select of_settings, amount from public.of_settings");
+        let before = values();
+        assert!(before.contains("04.03.2024 23:36:07.123456 IST"), "{name}: the settings show nothing: {before}");
         let part = bench.part("postgres", &[name]);
         let (captured, facts) = bench.capture(&part).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
         let recorded = bench.recorded(&captured).await;
@@ -250,6 +256,7 @@ async fn databases_of_other_encodings_and_manners_come_back() {
         let rows = |table: &crate::TableFacts| (table.name.clone(), table.rows);
         let counted = |facts: &crate::ServerFacts| facts.databases[0].tables.iter().map(rows).collect::<Vec<_>>();
         assert_eq!(counted(&again), counted(&facts), "{name}");
+        assert_eq!(values(), before, "{name}");
         for table in &facts.databases[0].tables {
             assert!(
                 table.rows_of == crate::RowsOf::PartitionedTable || !table.ranges.is_empty(),
@@ -297,7 +304,23 @@ const LEDGER: &str = "
     select pg_catalog.pg_extension_config_dump('tickets', '');
 ";
 
+const SETTINGS: [(&str, &str); 10] = [
+    ("timezone", "Asia/Kolkata"),
+    ("datestyle", "German"),
+    ("intervalstyle", "sql_standard"),
+    ("bytea_output", "escape"),
+    ("extra_float_digits", "-15"),
+    ("lc_monetary", "C.utf8"),
+    ("standard_conforming_strings", "off"),
+    ("xmloption", "document"),
+    ("search_path", "nowhere"),
+    ("default_transaction_read_only", "on"),
+];
+
 const MANNERS: &str = "
+    create table of_settings as select timestamptz '2024-03-04 18:06:07.123456+00' as moment, interval '1 year -2 days' as span,
+        '\\x00ff5c27'::bytea as raw, 0.1::float8 + 0.2 as sum, '-1234.56'::money as amount, e'a\\\\b' as text,
+        date '2024-02-29' as day;
     create table of_bytes (text text);
     create materialized view seen as select count(*) from of_bytes;
     create table parts (id int, at timestamptz) partition by range (at);
