@@ -75,6 +75,7 @@ pub enum Unlock {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
     pub source: DatabaseSource,
+    pub standbys: Vec<Address>,
     pub exclude_rows: Vec<String>,
     pub assertions: Vec<String>,
 }

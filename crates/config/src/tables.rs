@@ -88,6 +88,10 @@ pub(crate) struct DatabaseTable {
     pub user: Option<String>,
     /// The role's password. Left out, it is what the service's environment says.
     pub password: Option<Reference>,
+    /// The database on standbys of its server, as references to URLs or URLs without a password. Sessions there
+    /// outlive a switch and read what was live before, unless they are ended.
+    #[serde(default)]
+    pub standbys: Vec<Address>,
     /// Tables whose rows are left out of snapshots, as `schema.table`; `*` stands for any letters.
     #[serde(default)]
     pub exclude_rows: Vec<String>,

@@ -205,7 +205,8 @@ fn databases(
         }
         match name.parse() {
             Ok(name) => {
-                let database = Database { source, exclude_rows: table.exclude_rows, assertions: table.assertions };
+                let DatabaseTable { standbys, exclude_rows, assertions, .. } = table;
+                let database = Database { source, standbys, exclude_rows, assertions };
                 databases.insert(name, database);
             }
             Err(_) => problems.add(key, "is no name: take lower-case letters, digits, `-` and `_`"),

@@ -124,6 +124,7 @@ impl Bench {
         let databases = databases.iter().map(|database| Database {
             label: (*database).to_owned(),
             settings: self.settings(role, database),
+            standbys: Vec::new(),
             exclude_rows: exclude.iter().map(|&name| name.to_owned()).collect(),
             assertions: Vec::new(),
         });
@@ -134,6 +135,7 @@ impl Bench {
         let database = Database {
             label: database.to_owned(),
             settings: self.settings("postgres", database),
+            standbys: Vec::new(),
             exclude_rows: Vec::new(),
             assertions: assertions.iter().map(|&sql| sql.to_owned()).collect(),
         };

@@ -98,6 +98,7 @@ async fn who_comes_between_the_locks_and_pg_dump_is_let_through_or_named() {
         let database = Database {
             label: "shop".to_owned(),
             settings: bench.settings("postgres", "shop"),
+            standbys: Vec::new(),
             exclude_rows: Vec::new(),
             assertions: Vec::new(),
         };

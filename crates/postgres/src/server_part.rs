@@ -26,6 +26,8 @@ pub struct Database {
     /// Its name in the configuration.
     pub label: String,
     pub settings: Settings,
+    /// The same database on the server's standbys, whose sessions outlive a switch unless they are ended there.
+    pub standbys: Vec<Settings>,
     /// Tables, as `schema.table`, whose rows are left out.
     pub exclude_rows: Vec<String>,
     /// SQL that has to be true on a staged copy: each a query of one row whose only column is boolean.

@@ -13,6 +13,7 @@ mod revert;
 mod rights;
 mod script;
 mod settle;
+mod standbys;
 mod standing;
 mod warm;
 mod writes;
@@ -28,8 +29,9 @@ pub(crate) use leftovers::leftovers;
 pub(crate) use mark::{Mark, State, with_mark, words_of};
 pub(crate) use names::{kept_name, staged_name};
 pub(crate) use outside::{connect_alone, connect_in_name_of, connect_outside};
-pub(crate) use rights::{renaming_refusals, standbys};
+pub(crate) use rights::renaming_refusals;
 pub(crate) use settle::{Written, abandon, drop_database, left_by, settle};
+pub(crate) use standbys::standbys;
 pub(crate) use warm::{bytes, cool, has_warm, keep_warm, still_proven, take_warm, warm};
 pub(crate) use writes::counted;
 
@@ -72,7 +74,7 @@ impl Switch {
     }
 }
 
-pub(crate) async fn activate(part: &ServerPart, _context: &Context, staged: &Token) -> Result<Token, Error> {
+pub(crate) async fn activate(part: &ServerPart, context: &Context, staged: &Token) -> Result<Token, Error> {
     if part.options().scratch.is_some() {
         let reason = "what is staged on a scratch server is there to be proven alone".to_owned();
         return Err(Error::Refused { action: "switch the databases", reasons: vec![reason] });
@@ -80,14 +82,16 @@ pub(crate) async fn activate(part: &ServerPart, _context: &Context, staged: &Tok
     let switch = Switch::read(staged)?;
     let mut session = connect_alone(part, &switch.names(), "switch", &switch.run).await?;
     activate::activate(&mut session, &switch).await?;
+    standbys::recycle(part, context, &mut session, &switch).await;
     session.close().await;
     switch.token()
 }
 
-pub(crate) async fn revert(part: &ServerPart, _context: &Context, staged: &Token) -> Result<(), Error> {
+pub(crate) async fn revert(part: &ServerPart, context: &Context, staged: &Token) -> Result<(), Error> {
     let switch = Switch::read(staged)?;
     let mut session = connect_alone(part, &switch.names(), "switch back", &switch.run).await?;
     revert::revert(&mut session, &switch).await?;
+    standbys::recycle(part, context, &mut session, &switch).await;
     session.close().await;
     Ok(())
 }

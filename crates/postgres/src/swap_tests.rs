@@ -3,15 +3,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use backstay_model::{Environment, Silent, SystemClock};
+use backstay_model::{Environment, Listener, Silent, SystemClock};
 use backstay_part::Part;
 use backstay_run::Interrupt;
-use backstay_testkit::PrivateCluster;
+use backstay_testkit::{Memory, PrivateCluster};
 
 use super::*;
 use crate::bench::places_to_try;
 use crate::fuse::Fuse;
-use crate::session::connect_plainly;
+use crate::session::{connect, connect_plainly};
 use crate::{Database, LocalTools, Options, Settings, Surroundings};
 
 /// A cluster, a part of it, and runs.
@@ -32,6 +32,7 @@ impl Ground {
         let configured = databases.iter().enumerate().map(|(index, name)| Database {
             label: format!("db{index}"),
             settings: settings(&cluster, role, name),
+            standbys: Vec::new(),
             exclude_rows: Vec::new(),
             assertions: Vec::new(),
         });
@@ -440,4 +441,44 @@ async fn a_database_that_is_gone_comes_back_and_the_way_back_is_that_it_is_gone(
     ground.part.settle(&context, &token).await.unwrap();
     assert_eq!(ground.databases(), ["shop"]);
     assert_eq!(ground.standing(&switch).await, Standing::Settled);
+}
+
+/// Without being named they go on reading what was live before; so they do on one that lags behind, and that is said.
+#[tokio::test]
+async fn sessions_on_a_named_standby_are_ended_once_it_has_replayed_the_switch() {
+    let Some(mut ground) = Ground::new("postgres", &["shop"]) else { return };
+    let switch = ground.fill(RUNS[0]);
+    let token = switch.token().unwrap();
+    let standby = ground.cluster.standby(&[]);
+    let there = settings(&standby, "postgres", "shop");
+    let heard = Arc::new(Memory::default());
+    let context = Context { listener: Arc::clone(&heard) as Arc<dyn Listener>, ..context(RUNS[0]) };
+    let says =
+        async |session: &mut crate::Session| session.row::<(String,)>("read", "select it from public.says").await;
+    standby.catch_up(&ground.cluster);
+    let mut reader = connect(&there, "test").await.unwrap();
+    ground.part.activate(&context, &token).await.unwrap();
+    standby.catch_up(&ground.cluster);
+    assert_eq!(says(&mut reader).await.unwrap().0, "old", "nobody named the standby");
+    ground.part.revert(&context, &token).await.unwrap();
+
+    let mut databases = ground.part.databases().to_vec();
+    databases[0].standbys.push(there.clone());
+    ground.part =
+        ServerPart::new("database".parse().unwrap(), databases, ground.part.tools().clone(), Options::default());
+    ground.part.activate(&context, &token).await.unwrap();
+    assert!(says(&mut reader).await.is_err(), "it reads what was live before");
+    let mut reader = connect(&there, "test").await.unwrap();
+    assert_eq!(says(&mut reader).await.unwrap().0, "new");
+    ground.part.revert(&context, &token).await.unwrap();
+    assert!(says(&mut reader).await.is_err(), "it reads what was taken back");
+    assert_eq!(heard.events(), [], "nothing went wrong");
+
+    let mut reader = connect(&there, "test").await.unwrap();
+    standby.sql("postgres", "select pg_wal_replay_pause()");
+    ground.part.activate(&context, &token).await.unwrap();
+    let warned = format!("{:?}", heard.events());
+    assert!(warned.contains("may go on reading") && warned.contains("has not replayed"), "{warned}");
+    assert_eq!(says(&mut reader).await.unwrap().0, "old");
+    ground.all_say(&switch, "new");
 }

@@ -62,6 +62,14 @@ pub async fn settings_through(
     Ok(found)
 }
 
+fn standbys(project: &Project, name: &str, addresses: &[Address]) -> Result<Vec<Settings>, Failure> {
+    let settings = addresses.iter().enumerate().map(|(index, address)| {
+        let text = address.resolve(&format!("database.{name}.standbys[{index}]"), project.references().get())?;
+        Ok(Settings::parse(&text, &libpq())?)
+    });
+    settings.collect()
+}
+
 /// The address of a configured database, as the files in some place have it.
 pub fn address_in(
     name: &str,
@@ -86,9 +94,11 @@ pub async fn parts(project: &Project, containers: &Containers, scratch: Scratch)
     for (name, database) in &project.settings.databases {
         let Some(settings) = reached.remove(name.as_str()) else { continue };
         let server = servers.entry(settings.server()).or_default();
+        let standbys = standbys(project, name.as_str(), &database.standbys)?;
         server.push(Database {
             label: name.to_string(),
             settings,
+            standbys,
             exclude_rows: database.exclude_rows.clone(),
             assertions: database.assertions.clone(),
         });

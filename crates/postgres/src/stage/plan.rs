@@ -23,8 +23,13 @@ pub(crate) async fn plan(part: &ServerPart, context: &Context, recorded: &Record
         plan.steps.push(format!("make the role {}, which is not here", role.name));
     }
     plan.refusals.extend(renaming_refusals(&mut outside, &live).await?);
-    if standbys(&mut outside).await? > 0 {
-        plan.warnings.push("sessions on standbys outlive the switch and go on reading what was live before".to_owned());
+    let named: usize = part.databases().iter().map(|database| database.standbys.len()).sum();
+    if named > 0 {
+        plan.steps.push("end the sessions on standbys that read what was live before".to_owned());
+    } else if standbys(&mut outside).await? > 0 {
+        let text = "sessions on standbys outlive the switch and go on reading what was live before; name the standbys \
+                    as `standbys` of the database, and they are ended";
+        plan.warnings.push(text.to_owned());
     }
     let mut basis = serde_json::Map::new();
     let mut written = Some(Loss::default());

@@ -62,7 +62,11 @@ pub(crate) async fn connect_in_name_of(
 
 /// Connects to a database that is none of `involved`: what a session is connected to cannot be renamed.
 pub(crate) async fn connect_outside(part: &ServerPart, involved: &[String], purpose: &str) -> Result<Session, Error> {
-    let settings = part.server()?;
+    connect_to_look(part.server()?, involved, purpose).await
+}
+
+/// The same, on any server.
+pub(super) async fn connect_to_look(settings: &Settings, involved: &[String], purpose: &str) -> Result<Session, Error> {
     let first = match involved.iter().any(|name| name == USUAL) {
         true => None,
         false => Some(connect(&settings.with_database(USUAL), purpose).await),

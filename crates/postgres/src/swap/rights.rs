@@ -69,14 +69,6 @@ pub(crate) async fn session_refusals(session: &mut Session, databases: &[String]
     Ok(sessions.into_iter().map(refusal).collect())
 }
 
-/// How many servers stream from this one: their sessions outlive a rename.
-pub(crate) async fn standbys(session: &mut Session) -> Result<i64, Error> {
-    sqlx::query_scalar("select count(*) from pg_catalog.pg_replication_slots where slot_type = 'physical' and active")
-        .fetch_one(&mut session.connection)
-        .await
-        .map_err(Error::query("read the list of standbys", &session.database))
-}
-
 /// Name, owner, whether the owner's rights are ours, whether we are connected to it; prepared transactions,
 /// subscriptions, logical slots.
 type Hindrances = (String, String, bool, bool, Vec<String>, Vec<String>, Vec<String>);
