@@ -85,6 +85,10 @@ fn displace(base: &mut Table, overlay: &Table, path: &[String]) {
             base.remove(key);
         }
     }
+    // Standbys are of one server, however it is reached.
+    if matches(&["database", "*"], path) && ["url", "service"].iter().any(|way| overlay.contains_key(*way)) {
+        base.remove("standbys");
+    }
 }
 
 pub(crate) fn is_s3(url: &str) -> bool {
@@ -127,6 +131,11 @@ mod tests {
                 "[database.shop]\nservice = 'db'\nuser = 'u'\nexclude_rows = ['a.b']",
                 "database.shop.url = 'env:X'",
                 "[database.shop]\nurl = 'env:X'\nexclude_rows = ['a.b']",
+            ),
+            (
+                "[database.shop]\nurl = 'env:X'\nstandbys = ['env:Y']\nassertions = ['select true']",
+                "database.shop.url = 'env:Z'",
+                "[database.shop]\nurl = 'env:Z'\nassertions = ['select true']",
             ),
             (
                 "[health.api]\nhttp = 'http://h'\nstatus = 200\ntimeout = '1s'",
