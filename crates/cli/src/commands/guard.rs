@@ -92,10 +92,10 @@ fn sentence(guarded: &Guarded) -> String {
             "The deploy failed before it changed anything: nothing was taken back.".to_owned()
         }
         (Decision::TakeBackWhole, Outcome::TakenBack) => {
-            "The deploy failed and was taken back: database, images and files.".to_owned()
+            "The deploy failed and was taken back, the database as well.".to_owned()
         }
         (Decision::TakeBackAroundDatabase, Outcome::TakenBack) => {
-            "The deploy failed and was taken back: images and files. The schema fits them, so no row was touched."
+            "The deploy failed and was taken back, but for the database: its schema fits, so no row was touched."
                 .to_owned()
         }
         _ => "The deploy failed, and a person has to decide.".to_owned(),
@@ -116,7 +116,8 @@ fn failure(guarded: &Guarded) -> Option<Failure> {
             Some(Failure { state: State::TakenBack, ..failure }.hint("mend the deploy and run it again"))
         }
         Outcome::Failed | Outcome::Refused => {
-            Some(Failure::new(Exit::Failed, format!("the deploy failed: {why}")).of_run(&guarded.run))
+            let failure = Failure::new(Exit::Failed, format!("the deploy failed: {why}")).of_run(&guarded.run);
+            Some(failure.hint("there is nothing to clean up: mend the deploy and run it again"))
         }
         Outcome::Stuck => {
             let rows = guarded.rows_written.map_or("an unknown number of rows were".to_owned(), |rows| {
