@@ -62,7 +62,7 @@ def reach(results):
         rows.append(("outage of the database in a restore, seconds", median(database["outage"]), 0.2, "{:.3f}"))
     clock = results.get("clock", {}).get("until it serves")
     if clock:
-        rows.append(("deploy failed → serving, warm, beyond the containers' own stop and start, seconds",
+        rows.append(("deploy failed → serving, warm, beyond the containers' own start, seconds",
                      clock[WARM].seconds - clock[OWN].seconds, 3.0, "{:.1f}"))
     for name in ("database", "large"):
         case = results.get(name)

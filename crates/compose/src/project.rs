@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,6 +8,7 @@ use crate::compose_command::Origin;
 use crate::containers::PROJECT;
 use crate::mask::Mask;
 use crate::pins::OVERRIDE;
+use crate::sources::inputs_digest;
 use crate::{ComposeCommand, Container, Engine, Error, Model, State};
 
 /// What the caller knows of a project.
@@ -32,6 +33,8 @@ pub struct Project {
     settings: ProjectSettings,
     /// Containers that this process has made quiet for a while, by id: they belong to what runs.
     quiet: Arc<Mutex<BTreeSet<String>>>,
+    /// What Compose made of files, by a digest of all of them: it is asked a dozen times in a run, and is slow.
+    models: Arc<Mutex<HashMap<String, Model>>>,
 }
 
 impl Project {
@@ -41,7 +44,7 @@ impl Project {
             Some(name) => name,
             None => Model::parse(&compose.config(None, &origin_of(&settings)).await?)?.name,
         };
-        Ok(Self { engine, compose, name, settings, quiet: Arc::default() })
+        Ok(Self { engine, compose, name, settings, quiet: Arc::default(), models: Arc::default() })
     }
 
     /// The same project, where these services hold data as well.
@@ -89,7 +92,17 @@ impl Project {
     }
 
     pub(crate) async fn model_from(&self, origin: &Origin) -> Result<Model, Error> {
-        Model::parse(&self.compose.config(Some(&self.name), origin).await?)
+        let models = || self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = inputs_digest(origin);
+        if let Some(known) = digest.as_ref().and_then(|digest| models().get(digest).cloned()) {
+            return Ok(known);
+        }
+        let model = Model::parse(&self.compose.config(Some(&self.name), origin).await?)?;
+        // What changed while Compose read it has another digest than what was there before.
+        if let Some(digest) = digest.filter(|digest| inputs_digest(origin).as_ref() == Some(digest)) {
+            models().insert(digest, model.clone());
+        }
+        Ok(model)
     }
 
     pub(crate) fn is_database(&self, service: &str) -> bool {

@@ -121,6 +121,14 @@ impl Sources {
     }
 }
 
+/// A digest over all that Compose reads to make a model of this project, or nothing where only Compose can tell what
+/// that is.
+pub(crate) fn inputs_digest(origin: &Origin) -> Option<String> {
+    let sources = read_sources(origin).ok().filter(|sources| sources.unknown.is_empty())?;
+    let files = digest_of(&sources).ok()?;
+    Some(format!("{files} {:?} {origin:?}", sources.not_there))
+}
+
 fn read_sources(origin: &Origin) -> Result<Sources, Error> {
     let mut sources = Sources::default();
     let first = origin.files.first().and_then(|file| file.parent()).map(Path::to_owned);

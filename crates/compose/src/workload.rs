@@ -2,7 +2,8 @@ mod order;
 mod start;
 mod stop;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +26,8 @@ pub struct ComposeWorkload {
     name: PartName,
     rule: Rule,
     limit: Duration,
+    /// The services that the last start brought up and left well. Looking at them goes on where it ended.
+    started: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// What ran when it was observed. It holds names and ids alone.
@@ -62,7 +65,11 @@ impl ObservedService {
 impl ComposeWorkload {
     /// `name` is what errors call it.
     pub fn new(name: PartName, project: Project) -> Self {
-        Self { project, name, rule: Rule::default(), limit: Duration::from_secs(120) }
+        Self { project, name, rule: Rule::default(), limit: Duration::from_secs(120), started: Arc::default() }
+    }
+
+    fn started(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When its containers count as settled, and how long that may take.
@@ -105,7 +112,9 @@ impl ComposeWorkload {
     }
 
     async fn look(&self, context: &Context) -> Result<Condition, Error> {
+        let started = self.started().clone();
         let counts = |container: &Container| match container.state {
+            _ if started.contains(&container.service) => true,
             State::Exited => !STOPPED.contains(&container.exit_code),
             State::Created | State::Dead => false,
             State::Running | State::Paused | State::Restarting => true,
@@ -171,6 +180,7 @@ impl Workload for ComposeWorkload {
 
     async fn stop(&self, context: &Context, observed: &Token) -> Result<(), backstay_part::Error> {
         let observed = self.read(observed, "stop")?;
+        self.started().clear();
         stop::stop(self, context, &observed).await.map_err(self.failed("stop"))
     }
 

@@ -32,8 +32,10 @@ const PINS: &str = "
     set default_transaction_isolation = 'read committed';
     set default_transaction_deferrable = off;
     set synchronous_commit = on;
-    set session_replication_role = origin;
     set jit = off";
+
+/// Only superusers may set it, and only theirs could differ.
+const ORIGIN: &str = "set session_replication_role = origin";
 
 /// What of them the startup packet sets already: it comes before what a database or role sets, which could
 /// end the session between two statements.
@@ -151,17 +153,11 @@ impl Session {
     }
 
     async fn pin(&mut self) -> Result<(), Error> {
-        for statement in PINS.split(';') {
-            let statement = statement.trim();
-            let done = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut self.connection).await;
-            match done {
-                Ok(_) => {}
-                // Only superusers may set it, and only theirs could differ.
-                Err(error)
-                    if statement.contains("session_replication_role")
-                        && sqlstate(&error).as_deref() == Some("42501") => {}
-                Err(source) => return Err(Error::query("pin the session's settings", &self.database)(source)),
-            }
+        let what = "pin the session's settings";
+        self.execute(what, PINS).await?;
+        match self.execute(what, ORIGIN).await {
+            Err(error) if error.sqlstate().as_deref() != Some("42501") => return Err(error),
+            _ => {}
         }
         Ok(())
     }

@@ -55,14 +55,22 @@ impl Workload for Probed {
     }
 
     async fn probe(&self, context: &Context) -> Result<Condition, Error> {
-        match self.workload.probe(context).await? {
-            Condition::Healthy if !self.probes.is_empty() => {
-                // Patient: what was just started may need a while. A request to stop is heeded later.
-                let calm = backstay_run::Interrupt::default();
-                let verdict = watch(&self.probes, &self.rule, &Baseline::new(), true, &context.clock, &calm).await;
-                Ok(verdict.condition)
+        if self.probes.is_empty() {
+            return self.workload.probe(context).await;
+        }
+        // Both at once; what the workload says of itself comes first where it is bad.
+        let looked = async {
+            match self.workload.probe(context).await {
+                Ok(Condition::Healthy) => Ok(()),
+                other => Err(other),
             }
-            condition => Ok(condition),
+        };
+        // Patient: what was just started may need a while. A request to stop is heeded later.
+        let (nothing_before, calm) = (Baseline::new(), backstay_run::Interrupt::default());
+        let verdict = watch(&self.probes, &self.rule, &nothing_before, true, &context.clock, &calm);
+        match tokio::try_join!(looked, async { Ok(verdict.await) }) {
+            Ok(((), verdict)) => Ok(verdict.condition),
+            Err(other) => other,
         }
     }
 }

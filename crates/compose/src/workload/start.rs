@@ -8,7 +8,7 @@ use crate::engine::failed;
 use crate::keep::keep_tag;
 use crate::pins::{Pin, Pins, PinsFolder};
 use crate::watch::watch;
-use crate::{Container, Error, Model, Project, Settled};
+use crate::{Container, Error, Model, Project, Rule, Settled};
 
 const UP_MAX: Duration = Duration::from_secs(900);
 
@@ -20,7 +20,8 @@ struct Wanted {
 }
 
 /// Containers whose image and files are as they were are started as they are; the others are made
-/// anew by Compose, from the files that now are there, with their images pinned.
+/// anew by Compose, from the files that now are there, with their images pinned. It returns once they run and their
+/// health checks pass; whether they go on to is what looking afterwards is for.
 pub(super) async fn start(workload: &ComposeWorkload, context: &Context, observed: &Observed) -> Result<(), Error> {
     let folder = PinsFolder(Project::state(context));
     let pins = folder.pins()?.filter(|pins| pins.run == context.run.as_str());
@@ -44,6 +45,7 @@ pub(super) async fn start(workload: &ComposeWorkload, context: &Context, observe
     let (unwell, well): (Vec<_>, Vec<_>) = as_they_are.into_iter().partition(was_unwell);
     let mut services: BTreeSet<String> = well.into_iter().chain(anew.keys().cloned()).collect();
     settle(workload, context, &services).await?;
+    workload.started().clone_from(&services);
     services.extend(unwell);
     let expected = expected(observed, &anew);
     verify(workload, &services, &expected).await?;
@@ -182,7 +184,8 @@ async fn write_override(
 
 async fn settle(workload: &ComposeWorkload, context: &Context, services: &BTreeSet<String>) -> Result<(), Error> {
     let is_ours = |container: &Container| services.contains(&container.service);
-    let judged = watch(&workload.project, context, &workload.rule, workload.limit, is_ours).await?;
+    let at_once = Rule { window: Duration::ZERO, ..workload.rule.clone() };
+    let judged = watch(&workload.project, context, &at_once, workload.limit, is_ours).await?;
     let failures = workload.failures(&judged).await?;
     if !failures.is_empty() {
         let failed = judged.iter().filter(|(_, settled)| matches!(settled, Settled::Failed(_)));
