@@ -12,6 +12,7 @@ sys.dont_write_bytecode = True
 import cases  # noqa: E402
 import clock  # noqa: E402
 import database  # noqa: E402
+import earlier  # noqa: E402
 import measure  # noqa: E402
 import report  # noqa: E402
 import rounds  # noqa: E402
@@ -87,9 +88,11 @@ def main():
     work = tempfile.mkdtemp(prefix="backstay-bench-")
     os.chmod(work, 0o755)
     try:
-        results = measure_all(given, work)
-        about = report.about(given, measure, time.monotonic() - began)
-        report.write(given.output, about, results)
+        measured = measure_all(given, work)
+        about = report.about(given, measure)
+        run = {"rounds": given.rounds, "commit": measure.run(["git", "rev-parse", "--short", "HEAD"]).output.strip()}
+        results, runs = earlier.load(given.output, about)
+        report.write(given.output, about, results | measured, runs | dict.fromkeys(measured, run))
         say(f"written: {given.output}/performance.md, after {(time.monotonic() - began) / 60:.1f} minutes")
     except measure.Failed as failed:
         say(f"nothing written: {failed}")

@@ -13,7 +13,9 @@ GZIP, CUSTOM, DIRECTORY = "pg_dump | gzip", "pg_dump -Fc", "pg_dump -Fd -j2 -Z0,
 RESTIC, PGBACKREST, BACKSTAY = "pg_dump into restic", "pgBackRest", "Backstay"
 
 
-def about(given, measure, seconds):
+def about(given, measure):
+    """What must be the same for figures to stand beside each other."""
+
     def version(*words):
         return measure.run(list(words)).output.strip().splitlines()[0]
 
@@ -23,11 +25,8 @@ def about(given, measure, seconds):
         model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
     with open("/proc/meminfo") as lines:
         memory = int(next(lines).split()[1]) / MIB
-    size = "quick" if given.quick else "full" if given.full else "normal"
     return {
-        "size": size,
-        "rounds": given.rounds,
-        "seconds": round(seconds),
+        "size": "quick" if given.quick else "normal",
         "machine": f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB, {platform.system()} {platform.release()}",
         "versions": [
             version(f"{given.programs}/backstay", "--version"),
@@ -79,13 +78,14 @@ def reach(results):
     return rows
 
 
-def write(folder, about, results):
+def write(folder, about, results, runs):
+    """`runs` says of each case in how many rounds and at which commit it was measured."""
     os.makedirs(folder, exist_ok=True)
     with open(f"{folder}/performance.json", "w") as raw:
-        json.dump({"about": about, "results": plain(results)}, raw, indent=1, ensure_ascii=False)
+        json.dump({"about": about, "runs": runs, "results": plain(results)}, raw, indent=1, ensure_ascii=False)
         raw.write("\n")
     with open(f"{folder}/performance.md", "w") as page:
-        page.write("\n".join(page_lines(folder, about, results)) + "\n")
+        page.write("\n".join(page_lines(folder, about, results, runs)) + "\n")
 
 
 def plain(value):
@@ -96,16 +96,16 @@ def plain(value):
     return value
 
 
-def page_lines(folder, about, results):
+def page_lines(folder, about, results, runs):
     yield from (
         "# Performance",
         "",
-        "Written by `scripts/bench`; the raw numbers are in [performance.json](performance.json). All tools worked on the",
-        "same data in the same run, in turn. Absolute times say something about one machine; the ratios are what counts.",
+        "Written by `scripts/bench`; the raw numbers are in [performance.json](performance.json). In each case all tools worked",
+        "on the same data in the same run, in turn. Absolute times say something about one machine; the ratios are what counts.",
         "",
         f"- Machine: {about['machine']}",
         f"- Versions: {', '.join(about['versions'])}",
-        f"- Size: {about['size']}, {about['rounds']} {'round' if about['rounds'] == 1 else 'rounds'}, {about['seconds'] // 60} minutes in all. Medians of the rounds;",
+        f"- Size: {about['size']}. Medians of the rounds;",
         "  memory is the most that all processes of the tool had at one moment. The server's own work is in the wall time only.",
         "",
         "## What it must reach",
@@ -120,13 +120,11 @@ def page_lines(folder, about, results):
                         ("store", "Into an object store"), ("snapshots", "Many snapshots"), ("clock", "The rollback clock"),
                         ("start-up", "Starting")):
         if name in results:
-            yield from section(folder, name, title, results[name])
+            yield from section(folder, name, title, results[name], runs[name])
 
 
-def section(folder, name, title, case):
-    yield from ("", f"## {title}")
-    if name in ("database", "large", "tables", "snapshots"):
-        yield ""
+def section(folder, name, title, case, run):
+    yield from ("", f"## {title}", "", f"{run['rounds']} {'round' if run['rounds'] == 1 else 'rounds'}, at commit {run['commit']}.")
     if "database bytes" in case:
         yield f"{case['database bytes'] / 1e9:.2f} GB on the server."
     if "tables" in case:
