@@ -5,6 +5,7 @@
 mod architecture;
 mod bad_input;
 mod by_hand;
+mod crowded;
 mod cut_short;
 mod discretion;
 mod documents;
