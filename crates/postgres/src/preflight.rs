@@ -6,7 +6,7 @@ use backstay_run::Context;
 use crate::catalog::relations;
 use crate::session::connect;
 use crate::stage::beyond;
-use crate::{Database, Error, ServerPart, Session, Tool};
+use crate::{Database, Error, ServerPart, Session, Settings, Tool};
 
 /// Locks a server grants for each of its connections, times these, is what a capture may need.
 const LOCKS: &str = "
@@ -49,6 +49,9 @@ pub(crate) async fn preflight(part: &ServerPart, _context: &Context) -> Result<V
             }
             Err(error) => findings.push(not_reached(database, &error)),
         }
+        for standby in &database.standbys {
+            findings.push(look_at_standby(database, standby).await?);
+        }
     }
     Ok(findings)
 }
@@ -57,15 +60,19 @@ fn subject(database: &Database) -> String {
     format!("database {}", database.label)
 }
 
-/// With all causes, for this is the only place where they are said.
 fn not_reached(database: &Database, error: &Error) -> Finding {
+    Finding::new(Severity::NotReady, subject(database), with_causes(error))
+}
+
+/// This is the only place where they are said.
+fn with_causes(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(source) = cause {
         text = format!("{text}: {source}");
         cause = source.source();
     }
-    Finding::new(Severity::NotReady, subject(database), text)
+    text
 }
 
 async fn look_at(part: &ServerPart, database: &Database, session: &mut Session) -> Result<Vec<Finding>, Error> {
@@ -120,6 +127,31 @@ async fn look_at(part: &ServerPart, database: &Database, session: &mut Session) 
         findings.push(finding(Severity::Warning, text).with_hint("prove on another server: `[scratch] url = …`"));
     }
     Ok(findings)
+}
+
+/// Whether sessions on a standby could be ended after a switch. Where they could not, the switch stands all the same.
+async fn look_at_standby(database: &Database, standby: &Settings) -> Result<Finding, Error> {
+    let server = standby.server();
+    let finding = |severity, text: String| Finding::new(severity, subject(database), text);
+    let mut session = match connect(standby, "doctor").await {
+        Ok(session) => session,
+        Err(error) => {
+            let text = format!("the standby {server} is not reached, so sessions there would outlive a switch");
+            return Ok(finding(Severity::Warning, format!("{text}: {}", with_causes(&error))));
+        }
+    };
+    let (_, _, may_end, _): (bool, bool, bool, String) = session.row("look at rights", RIGHTS).await?;
+    let is_standby = session.standby;
+    session.close().await;
+    Ok(if !is_standby {
+        finding(Severity::Warning, format!("{server} is named as a standby, and is none"))
+    } else if !may_end {
+        let hint = format!("GRANT pg_signal_backend TO {}", crate::identifier(standby.user()));
+        finding(Severity::Warning, format!("sessions of other roles on the standby {server} cannot be ended"))
+            .with_hint(hint)
+    } else {
+        finding(Severity::Good, format!("the standby {server}"))
+    })
 }
 
 /// Whether all rows could be read, and the server has locks enough to hold all tables still.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use backstay_model::{Environment, Listener, Silent, SystemClock};
+use backstay_model::{Environment, Listener, Severity, Silent, SystemClock};
 use backstay_part::Part;
 use backstay_run::Interrupt;
 use backstay_testkit::{Memory, PrivateCluster};
@@ -466,6 +466,7 @@ async fn sessions_on_a_named_standby_are_ended_once_it_has_replayed_the_switch()
     databases[0].standbys.push(there.clone());
     ground.part =
         ServerPart::new("database".parse().unwrap(), databases, ground.part.tools().clone(), Options::default());
+    assert_eq!(looked_at(&ground, &context, "the standby").await, Severity::Good);
     ground.part.activate(&context, &token).await.unwrap();
     assert!(says(&mut reader).await.is_err(), "it reads what was live before");
     let mut reader = connect(&there, "test").await.unwrap();
@@ -481,4 +482,13 @@ async fn sessions_on_a_named_standby_are_ended_once_it_has_replayed_the_switch()
     assert!(warned.contains("may go on reading") && warned.contains("has not replayed"), "{warned}");
     assert_eq!(says(&mut reader).await.unwrap().0, "old");
     ground.all_say(&switch, "new");
+    standby.stop();
+    assert_eq!(looked_at(&ground, &context, "the standby").await, Severity::Warning);
+}
+
+/// How bad it is what `doctor` says in these words.
+async fn looked_at(ground: &Ground, context: &Context, words: &str) -> Severity {
+    let findings = ground.part.preflight(context).await.unwrap();
+    let found = findings.iter().find(|finding| finding.text.contains(words));
+    found.unwrap_or_else(|| panic!("nothing of `{words}`: {findings:?}")).severity
 }
