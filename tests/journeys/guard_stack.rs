@@ -123,10 +123,15 @@ fn a_release_that_is_no_good_goes_back_under_traffic_and_no_order_is_lost() {
     goes_back_around_the_database(&shop, "dies after 20 s", &failing("1.1-crash"), Some(0));
     shop.reconfigure("settle_window", "settle_window = \"2s\"\ntimeout = \"15s\"");
     goes_back_around_the_database(&shop, "hangs", &shop.deploys("1.1", "", "sleep 3600"), None);
+}
+
+#[test]
+fn a_release_that_is_well_only_now_and_then_goes_back() {
+    let Some(shop) = of_the_long_tier() else { return };
+    shop.reconfigure("settle_window", "settle_window = \"2s\"\ntimeout = \"15s\"");
     shop.configure("[health.flapping]\ncommand = [\"./flaps\"]");
-    let flaps = "grep -q 1.0 config/shop.conf || { test -e up && rm up && exit 1 || touch up; }";
-    shop.executable("flaps", flaps);
-    goes_back_around_the_database(&shop, "flaps", &failing("1.1"), Some(0));
+    shop.executable("flaps", "grep -q 1.1 config/shop.conf || exit 0\ntest -e up && rm up && exit 1 || touch up");
+    goes_back_around_the_database(&shop, "flaps", &shop.deploys("1.1", "", ""), Some(0));
 }
 
 #[test]
