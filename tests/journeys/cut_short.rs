@@ -91,6 +91,25 @@ impl<'cluster> Wired<'cluster> {
         assert_eq!(self.ground.state(), self.bad);
     }
 
+    /// Something happens to a restore at a statement, and is over once it has ended: it told the truth, and what is
+    /// live is whole.
+    fn comes_through(
+        &self,
+        at: At,
+        when: When,
+        what: &str,
+        event: impl FnOnce(u32) + Send + 'static,
+        over: impl FnOnce(),
+    ) {
+        self.wire.lay(at, when, event);
+        let ran = self.run(&self.restore());
+        assert!(self.wire.has_happened(), "{what}: it did not come to that");
+        over();
+        self.told_the_truth(&ran, &self.bad, what);
+        is_whole(&self.ground, &self.states(), what);
+        self.begin_anew();
+    }
+
     /// What a command ended with is true, by what is live.
     fn told_the_truth(&self, ran: &Ran, before: &str, what: &str) {
         let state = self.ground.state();
@@ -202,15 +221,12 @@ fn without_its_repository_a_restore_changes_nothing_before_the_fence_and_is_whol
     for at in [At::Text("create database"), At::Text("copy "), At::Text("do ")] {
         let what = format!("the repository gone at {at:?}");
         let (from, to) = (there.clone(), away.clone());
-        wired.wire.lay(at, When::Before, move |_| fs::rename(from, to).expect("the repository is moved"));
-        let ran = wired.run(&wired.restore());
-        assert!(wired.wire.has_happened(), "{what}: it did not come to that");
-        // Something of it may have been made anew, to be written into.
-        let _ = fs::remove_dir_all(&there);
-        fs::rename(&away, &there).expect("the repository is back");
-        wired.told_the_truth(&ran, &wired.bad, &what);
-        is_whole(&wired.ground, &wired.states(), &what);
-        wired.begin_anew();
+        let goes = move |_| fs::rename(from, to).expect("the repository is moved");
+        wired.comes_through(at, When::Before, &what, goes, || {
+            // Something of it may have been made anew, to be written into.
+            let _ = fs::remove_dir_all(&there);
+            fs::rename(&away, &there).expect("the repository is back");
+        });
     }
 }
 
@@ -228,13 +244,7 @@ fn without_its_bucket_a_restore_changes_nothing_before_the_fence_and_is_whole_af
     for at in all.into_iter().take(if is_full() { 3 } else { 1 }) {
         let what = format!("the bucket gone at {at:?}");
         let cut = Arc::clone(&proxy);
-        wired.wire.lay(at, When::Before, move |_| cut.die_at(0));
-        let ran = wired.run(&wired.restore());
-        assert!(wired.wire.has_happened(), "{what}: it did not come to that");
-        proxy.behave();
-        wired.told_the_truth(&ran, &wired.bad, &what);
-        is_whole(&wired.ground, &wired.states(), &what);
-        wired.begin_anew();
+        wired.comes_through(at, When::Before, &what, move |_| cut.die_at(0), || proxy.behave());
     }
 }
 
@@ -254,16 +264,12 @@ fn a_run_whose_lease_was_taken_over_while_it_slept_ends_without_harm() {
         let mut other =
             Backstay::in_folder(&wired.ground.path(".")).with("BACKSTAY_STATE", elsewhere.path()).command(&["recover"]);
         let leases = wired.ground.repository().join("leases");
-        wired.wire.lay(at, when, move |process| {
+        let sleeps = move |process: u32| {
             signal(process, "STOP");
             fs::remove_dir_all(leases).expect("the leases have run out");
             let _ = other.output().expect("another host recovers");
             signal(process, "CONT");
-        });
-        let ran = wired.run(&wired.restore());
-        assert!(wired.wire.has_happened(), "{what}: it did not come to that");
-        wired.told_the_truth(&ran, &wired.bad, &what);
-        is_whole(&wired.ground, &wired.states(), &what);
-        wired.begin_anew();
+        };
+        wired.comes_through(at, when, &what, sleeps, || {});
     }
 }

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use backstay_testkit::{Backstay, PrivateCluster, Ran, wait_until};
 
-use crate::ground::{Ground, bytes_under};
+use crate::ground::Ground;
 use crate::tidy::root;
 use crate::wire::signal;
 
@@ -53,7 +53,7 @@ fn interrupted(ground: &Ground<'_>) -> Ran {
 }
 
 /// What is run while a deploy of somebody else goes on.
-fn beside_a_deploy(ground: &Ground<'_>, arguments: &[&str]) -> Ran {
+pub fn beside_a_deploy(ground: &Ground<'_>, arguments: &[&str]) -> Ran {
     let slow = ground.script("slow", "touch began\nuntil [ -e go ]; do sleep 0.1; done");
     let mut first = ground.backstay.command(&["guard", "--", &slow]);
     let mut first = first.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("guard starts");
@@ -94,17 +94,9 @@ fn every_exit_code_is_reached_by_a_real_run_and_says_what_it_promises() {
     ground.reconfigure("[repository]", "[repository]\nlease_wait = \"1s\"");
     ends(reached, &beside_a_deploy(&ground, &["guard", "--json", "--", "true"]), 22, "refused", false);
     ground.reconfigure("project = ", "project = \"shop\"\nproduction = true");
-    let psql = format!("{} -Xq -d '{}'", cluster.bin().join("psql").display(), cluster.url("shop"));
-    let half = format!(
-        "{psql} -c 'alter table store.orders add column discount int; insert into store.orders (customer_id) values (1)'\nexit 7"
-    );
-    ends(reached, &guard(&half), 13, "stuck", true);
+    ends(reached, &guard(&format!("{}\nexit 7", ground.half_a_deploy())), 13, "stuck", true);
 
-    for (file, mut bytes) in bytes_under(&ground.repository().join("objects")) {
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(file, bytes).expect("an object is damaged");
-    }
+    ground.damage_objects();
     ends(reached, &backstay.run(&["check", "--json"]), 20, "failed", false);
     assert_eq!(*reached, promised());
 }

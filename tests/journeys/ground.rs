@@ -139,6 +139,24 @@ impl<'cluster> Ground<'cluster> {
         snapshots.iter().map(|snapshot| snapshot["id"].as_str().expect("an id").to_owned()).collect()
     }
 
+    /// Flips a byte of every stored object.
+    pub fn damage_objects(&self) {
+        for (file, mut bytes) in bytes_under(&self.repository().join("objects")) {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(file, bytes).expect("an object is damaged");
+        }
+    }
+
+    /// What a deploy does that changes the schema and takes an order before it fails.
+    pub fn half_a_deploy(&self) -> String {
+        let psql =
+            format!("{} -Xq -d '{}'", self.cluster.bin().join("psql").display(), self.cluster.url(&self.database));
+        let half =
+            "alter table store.orders add column discount int; insert into store.orders (customer_id) values (1)";
+        format!("{psql} -c '{half}'")
+    }
+
     /// Takes a proven snapshot and says its id.
     pub fn snapshot(&self) -> String {
         snapshot_with(&self.backstay)

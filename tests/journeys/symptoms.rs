@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
 
 use backstay_testkit::{Backstay, PrivateCluster, Ran, wait_until};
 use tempfile::TempDir;
 
 use crate::cut_short::Wired;
-use crate::ground::{Ground, bytes_under};
+use crate::exit_codes::beside_a_deploy;
+use crate::ground::Ground;
 use crate::guides::page;
 use crate::wire::{At, When, signal};
 
@@ -149,13 +149,7 @@ fn repository_and_keys() {
     assert!(ground.snapshots().contains(&good));
 
     ground.reconfigure("[repository]", "[repository]\nlease_wait = \"1s\"");
-    let deploy = ground.script("slow", "touch began\nuntil [ -e go ]; do sleep 0.1; done");
-    let mut first = ground.backstay.command(&["guard", "--", &deploy]);
-    let mut first = first.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a deploy");
-    wait_until("it is at work", || ground.path("began").exists());
-    let _ = ground.backstay.run(&["restore", "latest", "--yes"]).ended(22);
-    ground.write("go", "");
-    let _ = first.wait().expect("the deploy is ours");
+    let _ = beside_a_deploy(&ground, &["restore", "latest", "--yes"]).ended(22);
     let _ = ground.backstay.run(&["restore", "latest", "--yes"]).ended(0);
     chapter.is_told(&[
         "the same from every command (20)",
@@ -225,11 +219,7 @@ fn snapshots() {
 
     let id = ground.snapshots()[0].clone();
     let state = ground.state();
-    for (file, mut bytes) in bytes_under(&ground.repository().join("objects")) {
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(file, bytes).expect("an object is damaged");
-    }
+    ground.damage_objects();
     chapter.shows("does not have the digest", &run(&["restore", &id, "--yes"]));
     assert_eq!(ground.state(), state, "something was touched");
     let check = run(&["check"]);
@@ -295,8 +285,7 @@ fn restore_undo_and_guard() {
     let broken = ground.script("broken", "echo 'greeting = broken' >config/shop.conf\nexit 7");
     chapter.shows("the deploy was taken back", &run(&["guard", "--", &broken]));
     assert_eq!(ground.state(), good);
-    let psql = format!("{} -Xq -d '{}'", cluster.bin().join("psql").display(), cluster.url("shop"));
-    let half = ground.script("half", &format!("{psql} -c 'alter table store.orders add column discount int; insert into store.orders (customer_id) values (1)'\nexit 7"));
+    let half = ground.script("half", &format!("{}\nexit 7", ground.half_a_deploy()));
     ground.reconfigure("project = ", "project = \"shop\"\nproduction = true");
     let stuck = run(&["guard", "--", &half]);
     chapter.shows("The deploy failed, and a person has to decide", &stuck);
@@ -306,8 +295,7 @@ fn restore_undo_and_guard() {
     let _ = run(&words).ended(0);
     assert_eq!(ground.state(), good);
 
-    let dies =
-        ground.script("dies", &format!("{}\nkill -9 $PPID", text_of(&ground.path("half")).replace("exit 7", "")));
+    let dies = ground.script("dies", &format!("{}\nkill -9 $PPID", ground.half_a_deploy()));
     assert_eq!(run(&["guard", "--", &dies]).code, None, "it was not killed");
     chapter.shows("the run cannot be ended without a person", &run(&["recover"]));
     // A probe that is too strict is a matter of taste; that guard then takes a deploy back is in tests/journeys/guard.rs.
