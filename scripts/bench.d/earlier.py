@@ -6,7 +6,7 @@ from measure import Run, Series
 
 
 def load(folder, about):
-    """The results and what is known of their runs, both by case. Empty where nothing can stand beside a run of today."""
+    """The results and the commits they were measured at, both by case. Empty where nothing can stand beside a run of today."""
     try:
         with open(f"{folder}/performance.json") as raw:
             found = json.load(raw)
@@ -14,7 +14,7 @@ def load(folder, about):
         return {}, {}
     if found["about"] != about:
         return {}, {}
-    return revived(found["results"]), found["runs"]
+    return revived(found["results"]), found["commits"]
 
 
 def revived(value):

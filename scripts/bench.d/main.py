@@ -90,10 +90,9 @@ def main():
     try:
         measured = measure_all(given, work)
         about = report.about(given, measure)
-        run = {"rounds": given.rounds, "commit": measure.run(["git", "rev-parse", "--short", "HEAD"]).output.strip()}
-        results, runs = earlier.load(given.output, about)
-        once = {"snapshots": run | {"rounds": 1}} if "snapshots" in measured else {}
-        report.write(given.output, about, results | measured, runs | dict.fromkeys(measured, run) | once)
+        commit = measure.run(["git", "rev-parse", "--short", "HEAD"]).output.strip()
+        results, commits = earlier.load(given.output, about)
+        report.write(given.output, about, results | measured, commits | dict.fromkeys(measured, commit))
         say(f"written: {given.output}/performance.md, after {(time.monotonic() - began) / 60:.1f} minutes")
     except measure.Failed as failed:
         say(f"nothing written: {failed}")

@@ -78,14 +78,14 @@ def reach(results):
     return rows
 
 
-def write(folder, about, results, runs):
-    """`runs` says of each case in how many rounds and at which commit it was measured."""
+def write(folder, about, results, commits):
+    """`commits` says of each case at which one it was measured."""
     os.makedirs(folder, exist_ok=True)
     with open(f"{folder}/performance.json", "w") as raw:
-        json.dump({"about": about, "runs": runs, "results": plain(results)}, raw, indent=1, ensure_ascii=False)
+        json.dump({"about": about, "commits": commits, "results": plain(results)}, raw, indent=1, ensure_ascii=False)
         raw.write("\n")
     with open(f"{folder}/performance.md", "w") as page:
-        page.write("\n".join(page_lines(folder, about, results, runs)) + "\n")
+        page.write("\n".join(page_lines(folder, about, results, commits)) + "\n")
 
 
 def plain(value):
@@ -96,7 +96,7 @@ def plain(value):
     return value
 
 
-def page_lines(folder, about, results, runs):
+def page_lines(folder, about, results, commits):
     yield from (
         "# Performance",
         "",
@@ -120,11 +120,13 @@ def page_lines(folder, about, results, runs):
                         ("store", "Into an object store"), ("snapshots", "Many snapshots"), ("clock", "The rollback clock"),
                         ("start-up", "Starting")):
         if name in results:
-            yield from section(folder, name, title, results[name], runs[name])
+            yield from section(folder, name, title, results[name], commits[name])
 
 
-def section(folder, name, title, case, run):
-    yield from ("", f"## {title}", "", f"{run['rounds']} {'round' if run['rounds'] == 1 else 'rounds'}, at commit {run['commit']}.")
+def section(folder, name, title, case, commit):
+    tables = [found.values() for found in case.values() if isinstance(found, dict)]
+    rounds = max(len(found.runs) for table in tables for found in table if isinstance(found, Series))
+    yield from ("", f"## {title}", "", f"{rounds} {'round' if rounds == 1 else 'rounds'}, at commit {commit}.")
     if "database bytes" in case:
         yield f"{case['database bytes'] / 1e9:.2f} GB on the server."
     if "tables" in case:
