@@ -153,7 +153,10 @@ impl LocalTools {
         for folder in &self.folders {
             let path = folder.join(tool.program());
             let Some((found, version)) = self.version_of(&path).await else { continue };
-            if found >= major && best.as_ref().is_none_or(|(best, ..)| found < *best) {
+            if found == major {
+                return Ok((path, version));
+            }
+            if found > major && best.as_ref().is_none_or(|(best, ..)| found < *best) {
                 best = Some((found, path, version));
             }
         }
