@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -173,6 +173,8 @@ impl Shared {
         file.write_all(bytes).inspect_err(|_| {
             let _ = fs::remove_file(&path);
         })?;
+        // Nobody reads it again soon, so the disk may begin now, and the barrier finds little left to wait for.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         Ok(path)
     }
 
@@ -197,13 +199,13 @@ impl Shared {
             .and_then(|()| name_unless_taken(&written, &path));
         let _ = fs::remove_file(&written);
         named?;
-        sync_folders(&self.root, folder)
+        sync_folders(&self.root, [folder])
     }
 
     fn publish(&self) -> io::Result<()> {
         let _one = self.barrier.lock().unwrap_or_else(PoisonError::into_inner);
         let staged: Vec<_> = self.staged().iter().map(|(key, path)| (key.clone(), path.clone())).collect();
-        let mut folders = std::collections::BTreeSet::new();
+        let mut folders = BTreeSet::new();
         // First every file, then every name: a name never stands for bytes that are not on the disk.
         for (_, path) in &staged {
             match File::open(path).and_then(|file| file.sync_all()) {
@@ -230,7 +232,7 @@ impl Shared {
                 waiting.remove(&key);
             }
         }
-        folders.iter().try_for_each(|folder| sync_folders(&self.root, folder))
+        sync_folders(&self.root, folders.iter().map(PathBuf::as_path))
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<Listed>> {
@@ -309,9 +311,11 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The folder and all above it up to the root: each may have been made just now.
-fn sync_folders(root: &Path, folder: &Path) -> io::Result<()> {
-    folder.ancestors().take_while(|above| above.starts_with(root)).try_for_each(sync_folder)
+/// The folders and all above them up to the root: each may have been made just now.
+fn sync_folders<'a>(root: &Path, folders: impl IntoIterator<Item = &'a Path>) -> io::Result<()> {
+    let above = |folder: &'a Path| folder.ancestors().take_while(|above| above.starts_with(root));
+    let all: BTreeSet<_> = folders.into_iter().flat_map(above).collect();
+    all.into_iter().rev().try_for_each(sync_folder)
 }
 
 fn explain(error: io::Error, action: &'static str, key: &str) -> StoreError {
