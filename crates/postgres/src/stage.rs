@@ -165,7 +165,8 @@ impl Build<'_> {
         large_objects::load(&mut session, self.recorded, &self.facts.large_objects).await?;
         archive.restore(self.part, &settings, outside.major(), Stretch::AfterRows).await?;
         archive.restore(self.part, &settings, outside.major(), Stretch::Rights).await?;
-        finish::finish(&mut session, self.context, self.facts).await?;
+        let beside = finish::Beside { settings: &settings, workers: self.part.options().workers };
+        finish::finish(&mut session, self.context, self.facts, &beside).await?;
         archive.restore(self.part, &settings, outside.major(), Stretch::EventTriggers).await?;
         session.close().await;
         finish::describe(outside, staged, self.facts).await?;
