@@ -41,8 +41,8 @@ impl Sink {
     }
 }
 
-/// Runs a `COPY … TO STDOUT` in text format into `sink`, adding what passes to `sum`. `moved` hears the
-/// length of every piece.
+/// Runs a `COPY … TO STDOUT` in text format into `sink`, adding what passes to `sum`. `moved` hears how much passed
+/// since it heard last.
 pub(crate) async fn copy_out(
     session: &mut Session,
     table: &str,
@@ -53,16 +53,23 @@ pub(crate) async fn copy_out(
 ) -> Result<(), Error> {
     let failed = &Error::copying(table, &session.database);
     let mut rows = session.connection.copy_out_raw(sql).await.map_err(failed)?;
-    let mut piece = BytesMut::with_capacity(PIECE_BYTES);
+    let mut piece = BytesMut::new();
+    let mut said = sum.bytes();
     while let Some(row) = rows.try_next().await.map_err(failed)? {
-        piece.extend_from_slice(&row);
-        if piece.len() >= PIECE_BYTES {
-            let full = std::mem::replace(&mut piece, BytesMut::with_capacity(PIECE_BYTES)).freeze();
-            hand_on(full, sink, sum, moved).await?;
+        sum.push(&row);
+        if let Sink::Stream { .. } = sink {
+            piece.extend_from_slice(&row);
+        }
+        if sum.bytes() - said >= PIECE_BYTES as u64 {
+            moved(sum.bytes() - said);
+            said = sum.bytes();
+            sink.push(piece.split().freeze()).await?;
+            piece.reserve(PIECE_BYTES);
         }
     }
-    if !piece.is_empty() {
-        hand_on(piece.freeze(), sink, sum, moved).await?;
+    if sum.bytes() > said {
+        moved(sum.bytes() - said);
+        sink.push(piece.freeze()).await?;
     }
     if sum.is_whole() {
         Ok(())
@@ -70,15 +77,4 @@ pub(crate) async fn copy_out(
         let why = "its last line has no end".to_owned();
         Err(Error::Malformed { subject: format!("what COPY sent of {table}"), why })
     }
-}
-
-async fn hand_on(
-    piece: Bytes,
-    sink: &mut Sink,
-    sum: &mut RowSum,
-    moved: &(dyn Fn(u64) + Send + Sync),
-) -> Result<(), Error> {
-    sum.push(&piece);
-    moved(piece.len() as u64);
-    sink.push(piece).await
 }
