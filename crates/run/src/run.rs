@@ -169,12 +169,15 @@ impl Run {
         self.record.snapshot = Some(snapshot);
     }
 
-    /// A phase begins, and with that the one before ends.
+    /// A phase begins, or goes on, and with that the one before ends.
     pub fn enter(&mut self, name: &str) {
         let now = self.context.clock.elapsed();
         if let Some((name, began)) = self.phase.replace((name.to_owned(), now)) {
             let milliseconds = u64::try_from(now.saturating_sub(began).as_millis()).unwrap_or(u64::MAX);
-            self.record.phases.push(Phase { name, milliseconds });
+            match self.record.phases.iter_mut().find(|phase| phase.name == name) {
+                Some(phase) => phase.milliseconds += milliseconds,
+                None => self.record.phases.push(Phase { name, milliseconds }),
+            }
         }
     }
 

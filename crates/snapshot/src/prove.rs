@@ -21,7 +21,7 @@ pub struct Proven {
 pub async fn prove(site: &Site<'_>, entry: &Entry) -> Result<Proven, Error> {
     let claim = Claim::take(site.context, site.repository, site.lent, LeasePurpose::Read, site.lease_wait).await?;
     let proven = match claim.lender() {
-        Some(_) => prove_under(site, &entry.manifest, Copies::Go).await,
+        Some(_) => prove_under(site, &entry.manifest, Copies::Go, &mut |_| {}).await,
         None => prove_as_run(site, &entry.manifest).await,
     };
     claim.release().await;
@@ -32,8 +32,7 @@ async fn prove_as_run(site: &Site<'_>, manifest: &Manifest) -> Result<Proven, Er
     let snapshot = Some(manifest.id.clone());
     let beginning = Beginning { command: "prove", snapshot, before: None, undoes: None, work: Value::Null };
     let mut run = Run::begin(site.context, site.repository, site.journals, beginning).await?;
-    run.enter("prove");
-    match prove_under(site, manifest, Copies::Go).await {
+    match prove_under(site, manifest, Copies::Go, &mut |phase| run.enter(phase)).await {
         Ok(proven) => {
             run.end(Outcome::Done, Some(describe(&proven.verdict.judgement).to_owned())).await;
             Ok(proven)
@@ -56,14 +55,22 @@ pub(crate) enum Copies {
     StayWarm,
 }
 
-pub(crate) async fn prove_under(site: &Site<'_>, manifest: &Manifest, copies: Copies) -> Result<Proven, Error> {
+/// Told what the parts are busy with.
+type Phases<'a> = dyn FnMut(&str) + Send + 'a;
+
+pub(crate) async fn prove_under(
+    site: &Site<'_>,
+    manifest: &Manifest,
+    copies: Copies,
+    enter: &mut Phases<'_>,
+) -> Result<Proven, Error> {
     let mut proofs = BTreeMap::new();
     let mut judgement = Judgement::Good;
     for record in &manifest.parts {
         let part = site
             .part(&record.name)
             .ok_or_else(|| Error::PartNotHere { snapshot: manifest.id.clone(), part: record.name.clone() })?;
-        match prove_and_abandon(site, part, record, copies).await? {
+        match prove_and_abandon(site, part, record, copies, enter).await? {
             Examined::Compared(proof) => {
                 if !proof.holds() {
                     judgement = worse(judgement, Judgement::DoesNotProve { findings: named(record, &proof.findings) });
@@ -101,10 +108,12 @@ async fn prove_and_abandon(
     part: &Arc<dyn Part>,
     record: &PartRecord,
     copies: Copies,
+    enter: &mut Phases<'_>,
 ) -> Result<Examined, Error> {
     let step = format!("prove {}", record.name);
     site.context.hear(Event::StepBegan { step: step.clone() });
-    let examined = site.context.interrupt.unless(examine(site, part, record, copies)).await;
+    let examined = site.context.interrupt.unless(examine(site, part, record, copies, enter)).await;
+    enter("clear away");
     // What stays warm is not the run's any more, and is passed over.
     let abandoned = part.abandon(site.context, &site.context.run, None).await;
     abandoned.map_err(|source| Error::Abandon { part: record.name.clone(), source })?;
@@ -122,7 +131,9 @@ async fn examine(
     part: &Arc<dyn Part>,
     record: &PartRecord,
     copies: Copies,
+    enter: &mut Phases<'_>,
 ) -> Result<Examined, Error> {
+    enter("stage");
     let recorded = match Recorded::open(site.repository, record).await {
         Err(error) => return damage_or(error),
         Ok(recorded) => recorded,
@@ -131,6 +142,7 @@ async fn examine(
         Err(error) if error.kind == ErrorKind::Damaged => return Ok(damaged(&error)),
         staged => staged?,
     };
+    enter("prove");
     match part.prove(site.context, &recorded, &staged).await {
         Err(error) if error.kind == ErrorKind::Damaged => Ok(damaged(&error)),
         proof => {
