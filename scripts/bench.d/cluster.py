@@ -37,7 +37,7 @@ class Cluster:
             settings.write(
                 f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{folder}'\n"
                 "shared_buffers = '512MB'\nmax_wal_size = '4GB'\nmaintenance_work_mem = '256MB'\n"
-                "autovacuum = off\narchive_mode = on\narchive_command = '/bin/true'\n"
+                "autovacuum = off\nmax_connections = 200\narchive_mode = on\narchive_command = '/bin/true'\n"
             )
         self.start(self.data)
 

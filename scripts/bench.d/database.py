@@ -3,14 +3,18 @@
 import os
 import shutil
 import subprocess
-import threading
+import sys
 import time
 
+import clients
 import measure
 from cluster import free_port
 from measure import Series
 from rounds import DATABASE, MIB, load_back
 from tools import Backstay, Custom, Directory, Gzip, PgBackRest, Restic
+
+CROWD = 100
+"""Clients that are connected while a database is taken back."""
 
 
 def first_copy(bench, database_bytes):
@@ -82,41 +86,36 @@ def pgbackrest_delta(bench, tool):
 
 
 def outage(bench, backstay):
-    """A client asks all the time while the database is taken back: the longest time between two good answers."""
+    """The longest time that clients have to do without while the database is taken back: one that connects anew for each
+    question, alone and beside a hundred that stay connected, and the one of the hundred that fared worst."""
     bench.say("outage")
-    longest = []
-    for _ in range(bench.rounds):
+    alone, beside, worst = [], [], []
+    for crowd in [0, CROWD] * bench.rounds:
         bench.cluster.sql("update documents set note = 'bad release' where id % 50 = 0", DATABASE)
-        reader = Reader(bench.cluster, DATABASE)
+        reader = Clients(bench.cluster, 1, "anew")
+        others = Clients(bench.cluster, crowd, "held")
         backstay("restore", "latest", "--yes", "-q")
-        longest.append(reader.stop())
-        bench.say(f"  without an answer for {longest[-1] * 1000:.0f} ms")
+        (beside if crowd else alone).append(reader.stop())
+        waited = others.stop()
+        if crowd:
+            worst.append(waited)
+        bench.say(f"  without an answer for {reader.longest * 1000:.0f} ms, beside {crowd} others")
         backstay("settle", "--discard", "--yes", "-q")
-    return longest
+    return {"alone": alone, f"beside {CROWD} others": beside, f"the worst of the {CROWD}": worst}
 
 
-class Reader:
-    """One connection after another, each asks once."""
+class Clients:
+    """Programs of `clients.py` that ask until they are stopped."""
 
-    def __init__(self, cluster, database):
-        self.ask = [f"{cluster.bin}/psql", "-XAtq", cluster.url(database), "-c", "select count(*) from documents where id = 7"]
-        self.good, self.ended = [], threading.Event()
-        self.thread = threading.Thread(target=self.read)
-        self.thread.start()
-
-    def read(self):
-        while not self.ended.is_set():
-            if subprocess.run(self.ask, capture_output=True).stdout.strip() == b"1":
-                self.good.append(time.monotonic())
+    def __init__(self, cluster, count, way):
+        words = [sys.executable, clients.__file__, cluster.port, DATABASE, count, way]
+        self.process = subprocess.Popen([str(word) for word in words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process.stdout.readline()
 
     def stop(self):
-        count = len(self.good)
-        deadline = time.monotonic() + 60
-        while len(self.good) < count + 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        self.ended.set()
-        self.thread.join()
-        return max(later - earlier for earlier, later in zip(self.good, self.good[1:]))
+        """The longest time between two good answers of one of them, in seconds."""
+        self.longest = float(self.process.communicate()[0])
+        return self.longest
 
 
 def large(bench, database_bytes):

@@ -39,7 +39,7 @@ def options():
     if unknown:
         words.error(f"there is no case {', '.join(unknown)}; there are {', '.join(CASES)}")
     given.programs = os.path.abspath(given.programs)
-    given.rounds = given.rounds or (1 if given.quick else 3)
+    given.rounds = given.rounds or (1 if given.quick else 2)
     return given
 
 

@@ -30,7 +30,7 @@ class Bench:
 
 
 def load_back(bench, tool):
-    """Into an empty database; Backstay's also compares everything and drops the copy again."""
+    """Into an empty database; Backstay's also compares everything."""
     if isinstance(tool, Backstay):
         return tool.prove()
     bench.cluster.renew("loaded")
