@@ -41,7 +41,6 @@ def first_copy(bench, database_bytes):
     results = {"first copy": taken, "stored": stored, "load back": loaded}
     results.update(repeated_copies(bench, [restic, pgbackrest, backstay]))
     results["cluster put back over a changed one"] = pgbackrest_delta(bench, pgbackrest)
-    pgbackrest.rest()
     results["outage"] = outage(bench, backstay)
     results["database bytes"] = database_bytes
     return results

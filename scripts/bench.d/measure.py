@@ -71,7 +71,7 @@ def run(command, *, cwd=None, environment=None, user=None, accept=(0,), stdin=No
         stderr=subprocess.STDOUT,
     )
     output = []
-    reader = threading.Thread(target=lambda: output.append(process.stdout.read()))
+    reader = threading.Thread(target=lambda: output.append(process.stdout.read()), daemon=True)
     reader.start()
     ended = threading.Event()
 
@@ -80,7 +80,7 @@ def run(command, *, cwd=None, environment=None, user=None, accept=(0,), stdin=No
         while not ended.wait(0.02):
             most = max(most, _resident(process.pid))
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     # Not process.wait(): only wait4 says what this one command used.
     _, status, usage = os.wait4(process.pid, 0)

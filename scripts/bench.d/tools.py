@@ -113,8 +113,6 @@ class PgBackRest(Tool):
             )
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres")
-        self.cluster.sql(f"alter system set archive_command = '{self._line('archive-push')} %p'")
-        self.cluster.sql("select pg_reload_conf()")
         self.cluster.as_server(self._line("stanza-create"))
 
     def _line(self, command):
@@ -122,11 +120,15 @@ class PgBackRest(Tool):
 
     def copy(self):
         kind, self.full = ("full" if self.full else "incr"), False
-        return self.cluster.as_server(self._line(f"--type={kind} backup"))
+        self._archive_by(f"{self._line('archive-push')} %p")
+        try:
+            return self.cluster.as_server(self._line(f"--type={kind} backup"))
+        finally:
+            # It would go on with every change that is made, beside the work of others.
+            self._archive_by("/bin/true")
 
-    def rest(self):
-        """Its archiving goes on with every change that is made, which is no part of the others' work."""
-        self.cluster.sql("alter system set archive_command = '/bin/true'")
+    def _archive_by(self, command):
+        self.cluster.sql(f"alter system set archive_command = '{command}'")
         self.cluster.sql("select pg_reload_conf()")
 
     def load_over(self, data):
