@@ -1,7 +1,6 @@
 """The rollback clock: a bad release was deployed on a Compose stack; how long until the old release and its data serve?"""
 
 import http.client
-import json
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import measure
 from cluster import free_port, programs
 from measure import Run, Series
 from rounds import MIB
+from tools import newest_phases
 
 ROWS = 400_000
 DUMPED, COLD, WARM, OWN = "compose down, restore over it, compose up", "Backstay", "Backstay, kept warm", "compose up alone"
@@ -33,7 +33,7 @@ def rollback(bench):
                 clocks[name].runs.append(Run(seconds, 0, 0))
                 bench.say(f"  {name}: {seconds:.2f} s")
                 if name in (COLD, WARM):
-                    phases[name] = stack.phases()
+                    phases[name] = newest_phases(stack.backstay("history --json"), "restore")
         return {"until it serves": clocks, "phases": phases, "stack bytes": stack.bytes}
     finally:
         stack.end()
@@ -159,9 +159,3 @@ http = "http://127.0.0.1:{self.port}/health"
         """What any way back has to wait for: the application's containers start, and answer."""
         self.run("docker compose stop app worker")
         return self.seconds_until_it_serves(lambda: self.run("docker compose up --detach app worker"))
-
-    def phases(self):
-        """Of the newest restore: (name, milliseconds)."""
-        runs = json.loads(self.backstay("history --json").output)["runs"]
-        newest = max((run for run in runs if run["command"] == "restore"), key=lambda run: run["began_at"])
-        return [(phase["name"], phase["milliseconds"]) for phase in newest["phases"]]

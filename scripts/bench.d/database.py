@@ -94,11 +94,13 @@ def outage(bench, backstay):
         reader = Clients(bench.cluster, 1, "anew")
         others = Clients(bench.cluster, crowd, "held")
         backstay("restore", "latest", "--yes", "-q")
-        (beside if crowd else alone).append(reader.stop())
-        waited = others.stop()
+        longest, of_others = reader.stop(), others.stop()
         if crowd:
-            worst.append(waited)
-        bench.say(f"  without an answer for {reader.longest * 1000:.0f} ms, beside {crowd} others")
+            beside.append(longest)
+            worst.append(of_others)
+        else:
+            alone.append(longest)
+        bench.say(f"  without an answer for {longest * 1000:.0f} ms, beside {crowd} others")
         backstay("settle", "--discard", "--yes", "-q")
     return {"alone": alone, f"beside {CROWD} others": beside, f"the worst of the {CROWD}": worst}
 
@@ -113,8 +115,7 @@ class Clients:
 
     def stop(self):
         """The longest time between two good answers of one of them, in seconds."""
-        self.longest = float(self.process.communicate()[0])
-        return self.longest
+        return float(self.process.communicate()[0])
 
 
 def large(bench, database_bytes):

@@ -9,8 +9,6 @@ import measure
 
 class Tool:
     name = ""
-    """Whether taking another copy builds on those before."""
-    keeps_history = False
 
     def __init__(self, folder, cluster, database):
         self.place, self.cluster, self.database = folder, cluster, database
@@ -74,7 +72,6 @@ class Directory(Tool):
 
 class Restic(Tool):
     name = "pg_dump into restic"
-    keeps_history = True
     environment = {"RESTIC_PASSWORD": "bench", "RESTIC_CACHE_DIR": ""}
 
     def forget(self):
@@ -96,7 +93,6 @@ class PgBackRest(Tool):
     """Copies the whole cluster, all its databases; so nothing else may be in it while it is measured."""
 
     name = "pgBackRest"
-    keeps_history = True
 
     def forget(self):
         super().forget()
@@ -138,7 +134,6 @@ class PgBackRest(Tool):
 
 class Backstay(Tool):
     name = "Backstay"
-    keeps_history = True
 
     def __init__(self, folder, cluster, database, program, repository=None, environment=None):
         self.program, self.repository, self.more = program, repository, environment or {}
@@ -177,9 +172,15 @@ class Backstay(Tool):
         """Loads the newest snapshot beside the live database and compares all of it. Then it drops the copy, for which
         nobody has to wait: that is not counted."""
         run = self("prove", "latest", "-q")
-        newest = max(json.loads(self("history", "--json").output)["runs"], key=lambda run: run["began_at"])
-        run.seconds -= sum(phase["milliseconds"] for phase in newest["phases"] if phase["name"] == "clear away") / 1000
+        run.seconds -= dict(newest_phases(self("history", "--json"), "prove"))["clear away"] / 1000
         return run
 
     def stored(self):
         return measure.bytes_in(f"{self.folder}/repository")
+
+
+def newest_phases(history, command):
+    """Of the newest run of a command, by what `history --json` said: (name, milliseconds)."""
+    runs = [run for run in json.loads(history.output)["runs"] if run["command"] == command]
+    newest = max(runs, key=lambda run: run["began_at"])
+    return [(phase["name"], phase["milliseconds"]) for phase in newest["phases"]]

@@ -246,6 +246,7 @@ mod tests {
         assert_eq!(set("search_path", "\"\""), "''");
         assert_eq!(set("work_mem", "4MB"), "'4MB'");
     }
+
     #[test]
     fn a_large_table_is_analyzed_alone_and_small_ones_together() {
         let mut tables = vec![("large".to_owned(), ANALYZED_BYTES_MAX + 1), ("whole".to_owned(), ANALYZED_BYTES_MAX)];
