@@ -3,9 +3,9 @@
     python3 clients.py PORT DATABASE COUNT {held|anew}
 
 They speak to the server themselves: a `psql` takes longer to start than what is to be seen. `held` clients stay
-connected, ask once a second and come back when they find that they were thrown out; `anew` connects for each question.
-All try again after 5 ms. Prints a line once each has had an answer. When its input ends it waits for one more answer of
-each, and prints the longest time, in seconds, that one client was without.
+connected, ask once a second, each at its own moment, and come back when they find that they were thrown out; `anew`
+connects for each question. All try again after 5 ms. Prints a line once each has had an answer. When its input ends it
+waits for one more answer of each, and prints the longest time, in seconds, that one client was without.
 """
 
 import asyncio
@@ -49,7 +49,8 @@ class Client:
         self.port, self.database, self.anew = port, database, anew
         self.longest, self.answers = 0, 0
 
-    async def run(self):
+    async def run(self, later):
+        await asyncio.sleep(later)
         connection, since = None, None
         while True:
             try:
@@ -83,7 +84,7 @@ def close(connection):
 
 async def main(port, database, count, way):
     clients = [Client(int(port), database, way == "anew") for _ in range(int(count))]
-    tasks = [asyncio.create_task(client.run()) for client in clients]
+    tasks = [asyncio.create_task(client.run(PAUSE * at / len(clients))) for at, client in enumerate(clients)]
     await asyncio.gather(*(client.one_more() for client in clients))
     print("asking", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

@@ -91,8 +91,9 @@ def outage(bench, backstay):
     alone, beside, worst = [], [], []
     for crowd in [0, CROWD] * bench.rounds:
         bench.cluster.sql("update documents set note = 'bad release' where id % 50 = 0", DATABASE)
-        reader = Clients(bench.cluster, 1, "anew")
+        # A hundred that connect are no outage: the reader begins when they have.
         others = Clients(bench.cluster, crowd, "held")
+        reader = Clients(bench.cluster, 1, "anew")
         backstay("restore", "latest", "--yes", "-q")
         longest, of_others = reader.stop(), others.stop()
         if crowd:

@@ -215,6 +215,27 @@ async fn a_server_that_crashes_in_the_middle_of_a_switch_comes_back_with_the_old
     assert_eq!((standing().await, more()), (Standing::NotSwitched, "0".to_owned()));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_just_being_let_in_does_not_hold_a_switch_up() {
+    let Some(bench) = started().await else { return };
+    let part = bench.part("postgres", &["shop"]);
+    let recorded = bench.capture_to_restore(&part).await;
+    let token = part.stage(&bench.context, &recorded).await.unwrap();
+    assert!(part.prove(&bench.context, &recorded, &token).await.unwrap().holds());
+    bench.cluster.sql("shop", "delete from more");
+    // The server has looked whether the database is open and has not yet listed the session, which then stays.
+    let mut client = bench.cluster.client("psql");
+    client.args(["-XAtq", "-U", "postgres", "-d", "shop", "-c", "select pg_sleep(3600)"]);
+    client.env("PGOPTIONS", "-c post_auth_delay=2").stdout(Stdio::null()).stderr(Stdio::null());
+    let client = client.spawn().unwrap();
+    let inside = "select count(*) from pg_locks l join pg_database d on d.oid = l.objid
+        where l.classid = 'pg_database'::regclass and d.datname = 'shop' and l.mode = 'RowExclusiveLock'";
+    wait_until("the client is inside", || bench.cluster.sql("postgres", inside) == "1");
+    part.activate(&bench.context, &token).await.unwrap();
+    assert_eq!(bench.cluster.sql("shop", "select count(*) from more"), "1");
+    assert!(!client.wait_with_output().unwrap().status.success(), "it reads what is not live any more");
+}
+
 /// A small disk of its own for a tablespace, gone when it is dropped.
 struct SmallDisk(tempfile::TempDir);
 

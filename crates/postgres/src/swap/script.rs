@@ -2,9 +2,16 @@ use crate::{Error, Session, fuse, identifier, literal};
 
 /// How long sessions may take to end before the switch gives up and opens the databases again.
 const ENDING_SECONDS_MAX: u32 = 20;
+/// The pause after each session that is ended while its database is open, and all such pauses together.
+const PAUSE_SECONDS: f64 = 0.003;
+const PAUSES_SECONDS_MAX: f64 = 1.0;
 
-/// A switch that the server runs by itself, in one message: close the databases, end their
-/// sessions, then do everything in one transaction, or open them again.
+/// A switch that the server runs by itself, in one message: end the sessions one by one, close the
+/// databases, end who came back, then do everything in one transaction, or open them again.
+///
+/// A hundred processes that end at once keep everybody else from the processors for longer than all
+/// the rest takes. One by one, nobody is without an answer for long, and when the doors close few are
+/// inside.
 ///
 /// It takes one round trip however far away the server is, and a client that dies meanwhile does
 /// not stop it. What can stop it is the end of its own session or server between the two
@@ -57,11 +64,9 @@ impl Script {
             place += 1;
             if dies_at == Some(place - 1) { DIE } else { "" }
         };
-        let mut text = String::from("declare\n  backstay_error text;\n  backstay_code text;\n");
-        text += &format!(
-            "  backstay_end timestamptz := pg_catalog.clock_timestamp() + '{ENDING_SECONDS_MAX} s'::pg_catalog.interval;\n"
-        );
+        let mut text = String::from(VARIABLES);
         text += "begin\n";
+        text += &self.end_one_by_one();
         for closing in &self.closes {
             text += die();
             text += &format!("  alter database {} allow_connections false;\n", identifier(&closing.name));
@@ -88,25 +93,45 @@ impl Script {
         format!("do {}", body(&text))
     }
 
-    /// Ends every session of the closed databases and checks that they are still the ones that were meant.
-    fn end_sessions(&self) -> String {
-        let oids: Vec<_> = self.closes.iter().map(|closing| closing.oid.to_string()).collect();
-        let oids = oids.join(", ");
-        let meant: Vec<_> =
-            self.closes.iter().map(|closing| format!("({}, {})", literal(&closing.name), closing.oid)).collect();
-        let sessions = format!(
-            "from pg_catalog.pg_stat_activity a where a.datid in ({oids}) and a.usesysid is not null \
-             and a.pid <> pg_catalog.pg_backend_pid()"
-        );
-        if meant.is_empty() {
+    /// Ends the sessions there are, while their clients are still let in again.
+    fn end_one_by_one(&self) -> String {
+        if self.closes.is_empty() {
             return String::new();
         }
         format!(
+            "  for backstay_session, backstay_pause in
+    select a.pid, least({PAUSE_SECONDS}, {PAUSES_SECONDS_MAX} / pg_catalog.count(*) over ()) {}
+  loop
+    perform pg_catalog.pg_terminate_backend(backstay_session);
+    perform pg_catalog.pg_sleep(backstay_pause);
+  end loop;\n",
+            self.sessions()
+        )
+    }
+
+    /// Ends every session of the closed databases and checks that they are still the ones that were meant.
+    ///
+    /// Whoever was connecting when they closed may have been let in, and is no session yet: it is waited for.
+    fn end_sessions(&self) -> String {
+        if self.closes.is_empty() {
+            return String::new();
+        }
+        let (oids, sessions) = (self.oids(), self.sessions());
+        let meant: Vec<_> =
+            self.closes.iter().map(|closing| format!("({}, {})", literal(&closing.name), closing.oid)).collect();
+        let connecting = format!(
+            "from pg_catalog.pg_locks l where l.locktype = 'object' and l.mode = 'RowExclusiveLock' \
+             and l.classid = 'pg_catalog.pg_database'::pg_catalog.regclass and l.objid in ({oids})"
+        );
+        format!(
             "    perform pg_catalog.set_config('lock_timeout', '{ENDING_SECONDS_MAX}s', true);
+    backstay_end := pg_catalog.clock_timestamp() + '{ENDING_SECONDS_MAX} s'::pg_catalog.interval;
+    select pg_catalog.array_agg(l.pid) into backstay_guests {connecting};
     loop
-      perform pg_catalog.pg_terminate_backend(a.pid) {sessions};
+      backstay_wait := exists (select {connecting} and l.pid = any (backstay_guests));
       perform pg_catalog.pg_stat_clear_snapshot();
-      exit when not exists (select {sessions});
+      perform pg_catalog.pg_terminate_backend(a.pid) {sessions};
+      exit when not found and not backstay_wait;
       if pg_catalog.clock_timestamp() > backstay_end then
         raise exception 'sessions do not end within {ENDING_SECONDS_MAX} seconds';
       end if;
@@ -120,7 +145,30 @@ impl Script {
             meant = meant.join(", "),
         )
     }
+
+    fn oids(&self) -> String {
+        self.closes.iter().map(|closing| closing.oid.to_string()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The sessions of the databases that are closed.
+    fn sessions(&self) -> String {
+        format!(
+            "from pg_catalog.pg_stat_activity a where a.datid in ({}) and a.usesysid is not null \
+             and a.pid <> pg_catalog.pg_backend_pid()",
+            self.oids()
+        )
+    }
 }
+
+const VARIABLES: &str = "declare
+  backstay_error text;
+  backstay_code text;
+  backstay_session int4;
+  backstay_pause float8;
+  backstay_guests int4[];
+  backstay_wait bool;
+  backstay_end timestamptz;
+";
 
 /// The end of the server's session as if its process had been killed.
 const DIE: &str =
