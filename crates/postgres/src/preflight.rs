@@ -5,7 +5,7 @@ use backstay_run::Context;
 
 use crate::catalog::relations;
 use crate::session::connect;
-use crate::stage::beyond;
+use crate::stage::{beyond, refusals};
 use crate::{Database, Error, ServerPart, Session, Settings, Tool};
 
 /// Locks a server grants for each of its connections, times these, is what a capture may need.
@@ -37,7 +37,7 @@ const HINDRANCES: &str = "
 /// Extensions that do more than answer whoever asks.
 const ACTING: &str = "
     select pg_catalog.string_agg(extname::pg_catalog.text, ', ' order by extname) from pg_catalog.pg_extension
-    where extname in ('dblink', 'http', 'pg_cron', 'pg_net', 'pgmq', 'postgres_fdw')";
+    where extname in ('dblink', 'http', 'pg_net', 'pgmq', 'postgres_fdw')";
 
 pub(crate) async fn preflight(part: &ServerPart, _context: &Context) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
@@ -109,7 +109,7 @@ async fn look_at(part: &ServerPart, database: &Database, session: &mut Session) 
         findings.push(finding(Severity::Warning, text.to_owned()).with_hint(hint));
     }
     let facts = crate::catalog::database::read(session, &database.label).await?;
-    for reason in beyond::rights(session, &facts).await? {
+    for reason in beyond::rights(session, &facts).await?.into_iter().chain(refusals::never_in_a_copy(&facts)) {
         findings.push(finding(Severity::Warning, reason));
     }
     for other in beyond::owners(session).await? {

@@ -6,7 +6,7 @@ pub(crate) mod create;
 pub(crate) mod finish;
 pub(crate) mod large_objects;
 mod plan;
-mod refusals;
+pub(crate) mod refusals;
 mod roles;
 pub(crate) mod room;
 mod rows;

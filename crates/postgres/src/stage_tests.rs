@@ -1,4 +1,5 @@
 use backstay_part::{Part, Standing};
+use backstay_testkit::{PrivateCluster, majors};
 
 use super::*;
 use crate::bench::{Bench, places_to_try};
@@ -269,5 +270,28 @@ async fn a_copy_for_which_the_disk_is_too_small_is_refused_before_it_is_begun() 
         let refused = part.stage(&bench.context, &recorded).await.unwrap_err();
         assert_eq!(refused.kind, backstay_part::ErrorKind::Refused);
     }
+    assert_eq!(databases(&bench), ["shop"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_may_have_no_copy_is_refused_before_one_is_begun() {
+    let Some(bin) = majors().into_iter().next() else { return drop(Bench::start().await) };
+    let control = "default_version = '1.0'\nrelocatable = false\nschema = cron\n";
+    // As pg_cron does it.
+    let script = "do $$ begin
+        if current_database() <> 'shop' then raise 'can only create extension in database shop'; end if; end $$;
+        create table job (id int);";
+    let bench = Bench::on(PrivateCluster::with_extension(&bin, "pg_cron", control, script)).await;
+    bench.cluster.create("shop");
+    bench.cluster.sql("shop", "create extension pg_cron");
+    let part = bench.part("postgres", &["shop"]);
+    let recorded = bench.capture_to_restore(&part).await;
+    let says = |text: &str| text.contains("cron.schedule_in_database");
+    let findings = part.preflight(&bench.context).await.unwrap();
+    assert!(findings.iter().any(|finding| says(&finding.text)), "{findings:?}");
+    let refusals = part.plan(&bench.context, &recorded).await.unwrap().refusals;
+    assert!(refusals.iter().any(|why| says(why)), "{refusals:?}");
+    let refused = part.stage(&bench.context, &recorded).await.unwrap_err();
+    assert_eq!(refused.kind, backstay_part::ErrorKind::Refused);
     assert_eq!(databases(&bench), ["shop"]);
 }

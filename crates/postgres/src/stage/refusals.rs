@@ -1,5 +1,8 @@
 use super::room::lacking_disk;
-use crate::{Error, ServerFacts, Session};
+use crate::{DatabaseFacts, Error, ServerFacts, Session};
+
+/// Its scheduler is of one server and one database: the one that `cron.database_name` names. No other may have it.
+const SCHEDULER: &str = "pg_cron";
 
 /// Refuses what would fail only after a long while of copying. What hinders a switch is not looked at: a
 /// copy may be built to be proven alone.
@@ -25,6 +28,7 @@ pub(super) async fn lacking(session: &mut Session, facts: &ServerFacts) -> Resul
     let has = |list: &[(String,)], name: &str| list.iter().any(|(one,)| one == name);
     for database in &facts.databases {
         reasons.extend(super::beyond::rights(session, database).await?);
+        reasons.extend(never_in_a_copy(database));
         for role in
             database.roles.iter().chain([&database.owner]).filter(|role| !has(&roles, role) && !made.contains(role))
         {
@@ -39,4 +43,15 @@ pub(super) async fn lacking(session: &mut Session, facts: &ServerFacts) -> Resul
     }
     reasons.dedup();
     Ok(reasons)
+}
+
+/// What keeps a database from having a copy, whatever the copy is called.
+pub(crate) fn never_in_a_copy(facts: &DatabaseFacts) -> Option<String> {
+    facts.extensions.iter().any(|extension| extension.name == SCHEDULER).then(|| {
+        format!(
+            "{} has the extension {SCHEDULER}, which may be only in the database that cron.database_name names, never in \
+             a copy: have it in another database, and plan jobs for this one by cron.schedule_in_database",
+            facts.name
+        )
+    })
 }
