@@ -16,6 +16,8 @@ mod fuse;
 mod history;
 mod loss;
 mod names;
+#[cfg(target_os = "linux")]
+mod no_delay;
 mod preflight;
 mod prove;
 mod schema;

@@ -110,7 +110,11 @@ async fn establish(settings: &Settings, options: PgConnectOptions, purpose: &str
     let options = options.application_name(&name).extra_float_digits(None).disable_statement_logging();
     let limit = settings.connect_timeout();
     match tokio::time::timeout(limit, PgConnection::connect_with(&options)).await {
-        Ok(Ok(connection)) => Ok(connection),
+        Ok(Ok(connection)) => {
+            #[cfg(target_os = "linux")]
+            crate::no_delay::for_all_connections();
+            Ok(connection)
+        }
         Ok(Err(source)) if is_refused_startup(&source) => Err(Error::Pooler { server: settings.server() }),
         Ok(Err(source)) => {
             let database = settings.database().to_owned();
