@@ -32,7 +32,7 @@ impl Fenced {
     /// the one to tell; this one is a warning.
     pub async fn open(&self, site: &Site<'_>) {
         if let Err(error) = self.start_again(site).await {
-            let why = backstay_restore::chain(&error);
+            let why = backstay_model::with_causes(&error);
             site.context.warn(format!("what was stopped for the deploy does not run again: {why}"));
         }
     }

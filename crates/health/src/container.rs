@@ -20,7 +20,7 @@ impl Ask for ContainerAsk {
     async fn ask(&self) -> Seen {
         let containers = match self.project.containers().await {
             Ok(containers) => containers,
-            Err(error) => return Seen::Unknown(crate::probe::chain(&error)),
+            Err(error) => return Seen::Unknown(backstay_model::with_causes(&error)),
         };
         let mine: Vec<&Container> = containers.iter().filter(|container| container.service == self.service).collect();
         if mine.is_empty() {
@@ -65,7 +65,7 @@ impl Ask for SteadyAsk {
     async fn ask(&self) -> Seen {
         let now = match self.project.containers().await {
             Ok(containers) => containers,
-            Err(error) => return Seen::Unknown(crate::probe::chain(&error)),
+            Err(error) => return Seen::Unknown(backstay_model::with_causes(&error)),
         };
         let restarts = now.iter().map(|one| (one.id.clone(), one.restarts)).collect();
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,7 +115,7 @@ impl Ask for LogAsk {
     async fn ask(&self) -> Seen {
         match self.project.logs_since(&self.service, self.since).await {
             Ok(lines) => trouble_in(&lines, &self.patterns),
-            Err(error) => Seen::Unknown(crate::probe::chain(&error)),
+            Err(error) => Seen::Unknown(backstay_model::with_causes(&error)),
         }
     }
 }

@@ -19,7 +19,7 @@ impl Ask for DatabaseAsk {
     async fn ask(&self) -> Seen {
         match self.look().await {
             Ok(seen) => seen,
-            Err(error) => Seen::Bad(crate::probe::chain(&error)),
+            Err(error) => Seen::Bad(backstay_model::with_causes(&error)),
         }
     }
 }

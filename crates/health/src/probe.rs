@@ -121,18 +121,3 @@ impl fmt::Debug for Probe {
         f.debug_struct("Probe").field("name", &self.name).finish_non_exhaustive()
     }
 }
-
-/// An error and its causes in one line: what a row of a table has room for.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    text
-}

@@ -1,9 +1,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use backstay_model::with_causes;
 use backstay_testkit::PrivateCluster;
 
-use crate::stand::{context, dump, files, fresh, read, target_at, told, write};
+use crate::stand::{context, dump, files, fresh, read, target_at, write};
 use crate::{Error, Folder, ForeignCommand, RunOptions, WayBack, plan, rehearse_on_copy, run, run_command, status};
 
 fn bad() -> PathBuf {
@@ -32,7 +33,7 @@ async fn every_bad_folder_is_refused_with_its_own_message_and_nothing_changes() 
             Err(error) => error,
             Ok(folder) => run(&context, &target, &folder, &RunOptions::default()).await.unwrap_err(),
         };
-        assert_eq!(told(&error).trim(), wanted.trim(), "{why}");
+        assert_eq!(with_causes(&error).trim(), wanted.trim(), "{why}");
         assert_eq!(cluster.dump(why), before, "{why}");
     }
 }
@@ -130,7 +131,7 @@ async fn a_rehearsal_on_a_copy_says_what_each_statement_does_and_whether_there_i
     let copy = fresh(&cluster, "deferred");
     cluster.sql("deferred", start);
     let error = rehearse_on_copy(&context, &copy, &read(&deferred), &RunOptions::default()).await.unwrap_err();
-    assert!(matches!(error, Error::Commit { .. }), "{}", told(&error));
+    assert!(matches!(error, Error::Commit { .. }), "{}", with_causes(&error));
 }
 
 #[tokio::test(flavor = "multi_thread")]

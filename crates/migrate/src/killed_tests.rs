@@ -4,10 +4,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use backstay_model::with_causes;
 use backstay_testkit::{PrivateCluster, wait_until};
 use sqlx::{Connection, Executor, PgConnection};
 
-use crate::stand::{context, files, fresh, read, target, target_at, told};
+use crate::stand::{context, files, fresh, read, target, target_at};
 use crate::{Consequence, Folder, RunOptions, run, status};
 
 const URL: &str = "BACKSTAY_TEST_VICTIM_URL";
@@ -87,7 +88,7 @@ async fn a_run_that_is_killed_says_where_it_stands_and_the_next_one_ends_it() {
         assert_eq!((stands.pending.len(), stands.half_done.as_slice()), (pending, half), "{database}: {stands:?}");
         assert!(stands.faults.is_empty(), "{database}: {:?}", stands.faults);
         let ended = run(&context, &live, &read(folder), &patient()).await;
-        ended.unwrap_or_else(|error| panic!("{database}: {}", told(&error)));
+        ended.unwrap_or_else(|error| panic!("{database}: {}", with_causes(&error)));
         assert_eq!(cluster.sql(database, STATE), "1 true, 2 true|1, 2, 3|1", "{database}");
         assert_eq!(cluster.sql(database, "select count(*) from pg_index where not indisvalid"), "0", "{database}");
         let left = "select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())";
@@ -121,7 +122,7 @@ async fn a_server_that_restarts_under_a_run_loses_nothing_but_the_run() {
     .await
     .unwrap();
     let error = running.await.unwrap().unwrap_err();
-    assert_eq!(error.consequence(), Consequence::Changed, "{}", told(&error));
+    assert_eq!(error.consequence(), Consequence::Changed, "{}", with_causes(&error));
     let stands = status(&live, Some(&read(&folder))).await.unwrap();
     assert_eq!((stands.pending.len(), stands.half_done), (1, vec![2]));
     run(&context, &live, &read(&folder), &patient()).await.unwrap();

@@ -98,7 +98,7 @@ async fn sqlx_runs(cluster: &PrivateCluster, database: &str, folder: &Path) {
 async fn we_run(cluster: &PrivateCluster, database: &str, folder: &TempDir) {
     let (context, _) = context();
     let ran = run(&context, &target(cluster, database), &read(folder), &RunOptions::default()).await;
-    ran.unwrap_or_else(|error| panic!("Backstay in {database}: {}", crate::stand::told(&error)));
+    ran.unwrap_or_else(|error| panic!("Backstay in {database}: {}", backstay_model::with_causes(&error)));
 }
 
 /// The first files of a layout, which a release before it had.
@@ -236,6 +236,10 @@ async fn files_that_sqlx_alone_would_not_run_leave_a_history_that_it_accepts() {
     let (context, _) = context();
     let options = RunOptions { per_file: true, ..RunOptions::default() };
     let error = run(&context, &target(&cluster, "again"), &read(&folder), &options).await.unwrap_err();
-    assert!(crate::stand::told(&error).contains("division by zero"), "{}", crate::stand::told(&error));
+    assert!(
+        backstay_model::with_causes(&error).contains("division by zero"),
+        "{}",
+        backstay_model::with_causes(&error)
+    );
     assert_eq!(history(&cluster, "again").lines().count(), 3);
 }

@@ -1,6 +1,7 @@
+use backstay_model::with_causes;
 use backstay_testkit::PrivateCluster;
 
-use crate::stand::{context, files, fresh, history, read, told};
+use crate::stand::{context, files, fresh, history, read};
 use crate::{Consequence, RunOptions, plan, rehearse_in_place, run};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -13,7 +14,7 @@ async fn a_failure_takes_back_every_file_of_the_transaction_and_says_where() {
     let (context, _) = context();
     let error = run(&context, &target, &read(&folder), &RunOptions::default()).await.unwrap_err();
     assert_eq!(error.consequence(), Consequence::Unchanged);
-    assert_eq!(told(&error), "2_b.sql line 3 (`select 1/0`) failed: division by zero (22012)");
+    assert_eq!(with_causes(&error), "2_b.sql line 3 (`select 1/0`) failed: division by zero (22012)");
     assert_eq!(cluster.dump("shop"), empty);
     let options = RunOptions { per_file: true, ..RunOptions::default() };
     let error = run(&context, &target, &read(&folder), &options).await.unwrap_err();

@@ -2,10 +2,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use backstay_model::with_causes;
 use backstay_testkit::{PrivateCluster, wait_until};
 
 use crate::severing::{Moment, Severing};
-use crate::stand::{context, files, fresh, history, read, target_at, told};
+use crate::stand::{context, files, fresh, history, read, target_at};
 use crate::{Consequence, RunOptions, Target, run};
 
 const FILES: &[(&str, &str)] = &[
@@ -89,12 +90,12 @@ async fn wherever_a_run_is_cut_off_the_next_one_ends_it_and_nothing_runs_twice()
                 && error.consequence() == Consequence::Unchanged
             {
                 let left = cluster.sql("shop", "select count(*) from pg_class where relname = 'a'");
-                assert_eq!(left, "0", "{moment:?} {place}: {}", told(error));
+                assert_eq!(left, "0", "{moment:?} {place}: {}", with_causes(error));
             }
             let second = run(&context, &direct, &read(&folder), &options()).await;
-            second.unwrap_or_else(|error| panic!("{moment:?} {place}: {}", told(&error)));
+            second.unwrap_or_else(|error| panic!("{moment:?} {place}: {}", with_causes(&error)));
             let state = cluster.sql("shop", STATE);
-            assert_eq!(state, WHOLE, "{moment:?} {place}: {:?}", first.map_err(|error| told(&error)));
+            assert_eq!(state, WHOLE, "{moment:?} {place}: {:?}", first.map_err(|error| with_causes(&error)));
         }
     }
 }

@@ -11,7 +11,7 @@ use backstay_run::{Context, Interrupt};
 use backstay_testkit::{Memory, PrivateCluster};
 use tempfile::TempDir;
 
-use crate::{Error, Folder, Target};
+use crate::{Folder, Target};
 
 static RUNS: AtomicU16 = AtomicU16::new(1);
 
@@ -62,17 +62,6 @@ pub(crate) fn target(cluster: &PrivateCluster, database: &str) -> Target {
 pub(crate) fn fresh(cluster: &PrivateCluster, database: &str) -> Target {
     cluster.create(database);
     target(cluster, database)
-}
-
-/// An error with everything behind it.
-pub(crate) fn told(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// The database without what Backstay itself keeps in it.

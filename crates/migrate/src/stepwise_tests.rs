@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use backstay_model::Event;
+use backstay_model::{Event, with_causes};
 use backstay_testkit::{PrivateCluster, wait_until};
 use sqlx::{Connection, Executor, PgConnection};
 
-use crate::stand::{context, files, fresh, history, read, target, told, write};
+use crate::stand::{context, files, fresh, history, read, target, write};
 use crate::{Consequence, DownTo, Error, RunOptions, down, run};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,7 +22,7 @@ async fn a_file_outside_of_a_transaction_stops_half_way_and_goes_on_where_it_sto
     let (context, _) = context();
     let error = run(&context, &target, &read(&folder), &RunOptions::default()).await.unwrap_err();
     assert_eq!(error.consequence(), Consequence::Changed);
-    assert!(told(&error).starts_with("1_i.up.sql line 3"), "{}", told(&error));
+    assert!(with_causes(&error).starts_with("1_i.up.sql line 3"), "{}", with_causes(&error));
     assert_eq!(error.stands().unwrap(), "what 1_i.up.sql did before line 3 stays");
     // What the failed statement left is gone, and the history says that the version is half done.
     assert_eq!(cluster.sql("shop", "select count(*) from pg_index where not indisvalid"), "0");
@@ -60,7 +60,7 @@ async fn a_statement_whose_end_nobody_saw_is_not_run_again_blindly() {
         "insert into backstay.statements select run, 1, 'up', 1, 2, sha256('create database other'), 'intent', null from backstay.runs",
     );
     let error = run(&context, &target, &read(&folder), &RunOptions::default()).await.unwrap_err();
-    assert!(matches!(error, Error::Unfinished { .. }), "{}", told(&error));
+    assert!(matches!(error, Error::Unfinished { .. }), "{}", with_causes(&error));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,7 +80,7 @@ async fn a_blocker_is_named_and_when_it_goes_the_run_succeeds() {
     let planned = crate::plan(&target, &read(&folder), &options).await.unwrap();
     assert_eq!(planned.blockers[0].application, "the long report");
     let error = run(&context, &target, &read(&folder), &options).await.unwrap_err();
-    assert!(matches!(error, Error::Locked { .. }), "{}", told(&error));
+    assert!(matches!(error, Error::Locked { .. }), "{}", with_causes(&error));
 
     let patient = RunOptions { retry_for: Duration::from_secs(120), ..options };
     let named = {
@@ -129,7 +129,7 @@ async fn of_many_runners_one_works_and_the_others_find_it_done() {
     let (context, _) = context();
     let options = RunOptions { lock_wait: Duration::from_millis(1), ..RunOptions::default() };
     let error = run(&context, &target(&cluster, "shop"), &folder, &options).await.unwrap_err();
-    assert_eq!(error.consequence(), Consequence::Busy, "{}", told(&error));
+    assert_eq!(error.consequence(), Consequence::Busy, "{}", with_causes(&error));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use backstay_model::with_causes;
 use sqlx::AssertSqlSafe;
 
 use crate::bookkeeping::Direction;
@@ -69,7 +70,7 @@ pub(crate) async fn try_it(
     let up = Picture::take(session).await?;
     for migration in done.iter().rev() {
         if let Err(error) = one(session, migration, Direction::Down).await {
-            return Ok(Some(WayBack::Not { why: told(&error) }));
+            return Ok(Some(WayBack::Not { why: with_causes(&error) }));
         }
     }
     let back = Picture::take(session).await?;
@@ -78,7 +79,7 @@ pub(crate) async fn try_it(
     }
     for migration in done {
         if let Err(error) = one(session, migration, Direction::Up).await {
-            return Ok(Some(WayBack::Not { why: format!("the second way up failed: {}", told(&error)) }));
+            return Ok(Some(WayBack::Not { why: format!("the second way up failed: {}", with_causes(&error)) }));
         }
     }
     let again = Picture::take(session).await?;
@@ -103,14 +104,4 @@ async fn one(session: &mut Session<'_>, migration: &Migration, direction: Direct
     }
     let batch = Batch { migrations: vec![migration], outside: false };
     transaction::apply(session, &batch, direction).await.map(|_| ())
-}
-
-fn told(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -3,6 +3,7 @@
 //! Everything here is plain data. This crate does no input or output, knows nothing of async, and
 //! depends on none of its siblings; every other crate speaks in its words.
 
+mod causes;
 mod clock;
 mod event;
 mod finding;
@@ -14,6 +15,7 @@ mod root;
 mod run;
 mod verdict;
 
+pub use causes::with_causes;
 pub use clock::{Clock, SystemClock};
 pub use event::{Event, Listener, Silent};
 pub use finding::{Finding, Severity};

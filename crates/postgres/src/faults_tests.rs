@@ -285,12 +285,7 @@ async fn a_tablespace_without_room_is_refused_beforehand_and_one_that_fills_up_l
     // As if it had filled up since.
     recorded.facts["databases"][0]["bytes"] = 0.into();
     let failed = part.stage(&bench.context, &recorded).await.unwrap_err();
-    let mut said = failed.to_string();
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(&failed);
-    while let Some(one) = cause {
-        said = format!("{said}: {one}");
-        cause = one.source();
-    }
+    let said = backstay_model::with_causes(&failed);
     assert!(said.contains("No space left on device"), "{said}");
     assert_eq!(failed.kind, ErrorKind::Failed);
     is_whole_and_open(&bench).await;

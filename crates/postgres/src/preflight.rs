@@ -1,6 +1,6 @@
 //! Whether capture and restore could work, and within which limits: for `doctor`. Changes nothing.
 
-use backstay_model::{Finding, Severity};
+use backstay_model::{Finding, Severity, with_causes};
 use backstay_run::Context;
 
 use crate::catalog::relations;
@@ -62,17 +62,6 @@ fn subject(database: &Database) -> String {
 
 fn not_reached(database: &Database, error: &Error) -> Finding {
     Finding::new(Severity::NotReady, subject(database), with_causes(error))
-}
-
-/// This is the only place where they are said.
-fn with_causes(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
 }
 
 async fn look_at(part: &ServerPart, database: &Database, session: &mut Session) -> Result<Vec<Finding>, Error> {

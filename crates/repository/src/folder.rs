@@ -205,7 +205,7 @@ impl Shared {
     fn publish(&self) -> io::Result<()> {
         let _one = self.barrier.lock().unwrap_or_else(PoisonError::into_inner);
         let staged: Vec<_> = self.staged().iter().map(|(key, path)| (key.clone(), path.clone())).collect();
-        let mut folders = BTreeSet::new();
+        let mut folders = Vec::new();
         // First every file, then every name: a name never stands for bytes that are not on the disk.
         for (_, path) in &staged {
             match File::open(path).and_then(|file| file.sync_all()) {
@@ -223,7 +223,7 @@ impl Shared {
             let named = self.path(&key)?;
             if let Some(folder) = named.parent() {
                 self.make_folder(folder)?;
-                folders.insert(folder.to_owned());
+                folders.push(folder.to_owned());
             }
             let mut waiting = self.staged();
             // Put again since: the newer bytes were not synced, and wait for the next barrier.

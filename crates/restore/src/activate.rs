@@ -1,9 +1,8 @@
-use backstay_model::{Event, Loss, PartName};
+use backstay_model::{Event, Loss, PartName, with_causes};
 use backstay_part::{Comparison, Site, Standing};
 use backstay_run::{Mark, Run, Steps};
 
 use crate::course::{COMPARE, Work, activate_step, stage_step, token};
-use crate::error::chain;
 use crate::{Error, plan};
 
 /// Switches every part that is not switched yet, each in one short step that can be taken back.
@@ -86,7 +85,7 @@ pub(crate) fn in_words(standing: &Standing) -> String {
 pub(crate) fn judge_loss(loss: &Result<Option<Loss>, Error>, work: &Work) -> Result<(), String> {
     let Some(max) = work.choices.max_loss else { return Ok(()) };
     match loss {
-        Err(error) => Err(format!("{}: {}", Error::LossUnknown { max }, chain(error))),
+        Err(error) => Err(format!("{}: {}", Error::LossUnknown { max }, with_causes(error))),
         Ok(Some(loss)) if loss.rows() > max => Err(Error::TooMuchLoss { rows: loss.rows(), max }.to_string()),
         Ok(_) => Ok(()),
     }

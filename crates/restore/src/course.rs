@@ -111,6 +111,6 @@ pub(crate) async fn abandon_all(site: &Site<'_>, run: &Run, parts: &[PartName], 
 /// Writes a line where what is done must go on whether or not it can be written.
 pub(crate) async fn note_anyway<T: Serialize + Sync>(run: &mut Run, step: &str, mark: Mark, value: &T) {
     if let Err(error) = run.note(step, mark, value).await {
-        run.context().warn(crate::error::chain(&error));
+        run.context().warn(backstay_model::with_causes(&error));
     }
 }

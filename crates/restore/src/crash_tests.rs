@@ -141,7 +141,8 @@ impl Case {
     async fn recovers(&self, ground: &Ground, host: Host) {
         let name = &self.name;
         let recovered = ground.calmly(host, async |site: &Site<'_>| recover(site, None).await);
-        let recovered = recovered.await.unwrap_or_else(|error| panic!("{name}: {}", crate::error::chain(&error)));
+        let recovered =
+            recovered.await.unwrap_or_else(|error| panic!("{name}: {}", backstay_model::with_causes(&error)));
         let live = ground.look().live;
         match recovered.map(|recovered| recovered.ending) {
             Some(Ending::Finished) if !self.command.settles() => {

@@ -69,14 +69,6 @@ impl From<backstay_part::RecordedError> for Error {
     }
 }
 
-/// An error with everything that caused it, on one line.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.dedup();
-    texts.join(": ")
-}
-
 fn names(parts: &[PartName]) -> String {
     parts.iter().map(PartName::as_str).collect::<Vec<_>>().join(", ")
 }

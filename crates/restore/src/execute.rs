@@ -1,11 +1,10 @@
-use backstay_model::{Loss, Outcome, PartKind, PartName, PartPlan, SnapshotId};
+use backstay_model::{Loss, Outcome, PartKind, PartName, PartPlan, SnapshotId, with_causes};
 use backstay_part::{Condition, Site};
 use backstay_repository::LeasePurpose;
 use backstay_run::{Beginning, Claim, Run};
 
 use crate::activate::{activate_all, both_sides, judge_loss, loss, not_all_switched, standings};
 use crate::course::{Choices, Restored, Work, abandon_all, encode};
-use crate::error::chain;
 use crate::{Error, Plan, Source, fence, plan, probe, revert, stage, status, way};
 
 /// Carries a plan out. An error means that nothing changed; whatever ends after the fence, well or
@@ -71,18 +70,18 @@ fn limit_loss(fresh: &[PartPlan], choices: &Choices) -> Result<(), Error> {
 
 /// Before the fence: what was staged goes away, and nothing has changed.
 pub(crate) async fn give_up(site: &Site<'_>, run: Run, parts: &[PartName], error: Error) -> Error {
-    if let Err(left) = abandon_all(site, &run, parts, &chain(&error)).await {
-        run.pause(Outcome::Stuck, chain(&left)).await;
+    if let Err(left) = abandon_all(site, &run, parts, &with_causes(&error)).await {
+        run.pause(Outcome::Stuck, with_causes(&left)).await;
         return left;
     }
-    run.end(Outcome::Failed, Some(chain(&error))).await;
+    run.end(Outcome::Failed, Some(with_causes(&error))).await;
     error
 }
 
 /// After the fence: it ends in new or in old, whoever wants to stop.
 pub(crate) async fn switch(site: &Site<'_>, mut run: Run, work: &Work, claim: &Claim<'_>) -> Restored {
     if let Err(error) = fence::close(site, &mut run, claim.lease()).await {
-        return revert::take_back(site, run, work, vec![chain(&error)]).await;
+        return revert::take_back(site, run, work, vec![with_causes(&error)]).await;
     }
     finish(site, run, work).await
 }
@@ -90,14 +89,14 @@ pub(crate) async fn switch(site: &Site<'_>, mut run: Run, work: &Work, claim: &C
 /// From writers that are quiet to a release that runs and was looked at; or back.
 pub(crate) async fn finish(site: &Site<'_>, mut run: Run, work: &Work) -> Restored {
     if let Err(error) = activate_all(site, &mut run, work).await {
-        return revert::take_back(site, run, work, vec![chain(&error)]).await;
+        return revert::take_back(site, run, work, vec![with_causes(&error)]).await;
     }
     let (loss, condition) = match count_and_start(site, &mut run, work).await {
         Err(why) => return revert::take_back(site, run, work, why).await,
         Ok(looked) => looked,
     };
     if let Err(error) = &loss {
-        site.context.warn(format!("what was lost is not known: {}", chain(error)));
+        site.context.warn(format!("what was lost is not known: {}", with_causes(error)));
     }
     let state = format!("it runs, {}", probe::in_words(&condition));
     let record = run.end(Outcome::Done, Some(state.clone())).await;
@@ -120,10 +119,10 @@ async fn count_and_start(site: &Site<'_>, run: &mut Run, work: &Work) -> Result<
 }
 
 async fn look_after_start(site: &Site<'_>, run: &mut Run, work: &Work) -> Result<Condition, Vec<String>> {
-    probe::start(site, run).await.map_err(|error| vec![chain(&error)])?;
+    probe::start(site, run).await.map_err(|error| vec![with_causes(&error)])?;
     let condition = probe::probe(site, run).await;
     probe::judge(&condition, work)?;
-    let standings = standings(site, run, work).await.map_err(|error| vec![chain(&error)])?;
+    let standings = standings(site, run, work).await.map_err(|error| vec![with_causes(&error)])?;
     let wrong = not_all_switched(&standings);
     if wrong.is_empty() { Ok(condition) } else { Err(wrong) }
 }

@@ -26,7 +26,7 @@ mod status;
 mod way;
 
 pub use course::{Choices, Restored};
-pub use error::{Error, chain};
+pub use error::Error;
 pub use execute::execute;
 pub use plan::{Depth, Plan, Source, Wish, plan};
 pub use recover::{Ending, Recovered, recover};

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, error};
+use crate::Error;
 
 /// The snapshot to take back to, read from the repository once for the whole run.
 pub struct Source {
@@ -204,8 +204,10 @@ fn refusals(site: &Site<'_>, source: &Source, wanted: &impl Fn(PartKind) -> bool
     for record in manifest.parts.iter().filter(|record| wanted(record.kind)) {
         any = true;
         if site.part(&record.name).is_none() {
-            refusals
-                .push(error::chain(&Error::PartNotHere { snapshot: manifest.id.clone(), part: record.name.clone() }));
+            refusals.push(backstay_model::with_causes(&Error::PartNotHere {
+                snapshot: manifest.id.clone(),
+                part: record.name.clone(),
+            }));
         }
     }
     if !any {

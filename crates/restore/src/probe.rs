@@ -1,10 +1,9 @@
-use backstay_model::Event;
+use backstay_model::{Event, with_causes};
 use backstay_part::{Condition, Site};
 use backstay_run::{Mark, Run};
 
 use crate::Error;
 use crate::course::{PROBE, START, Work, note_anyway, observed};
-use crate::error::chain;
 
 /// Starts what was stopped, on what is live now.
 pub(crate) async fn start(site: &Site<'_>, run: &mut Run) -> Result<(), Error> {
@@ -23,7 +22,7 @@ pub(crate) async fn probe(site: &Site<'_>, run: &mut Run) -> Condition {
     run.enter(PROBE);
     site.context.hear(Event::StepBegan { step: PROBE.to_owned() });
     let looked = site.workload.probe(site.context).await;
-    let condition = looked.unwrap_or_else(|error| Condition::Undecided { why: chain(&error) });
+    let condition = looked.unwrap_or_else(|error| Condition::Undecided { why: with_causes(&error) });
     note_anyway(run, PROBE, Mark::Done, &condition).await;
     site.context.hear(Event::StepEnded { step: PROBE.to_owned(), remark: Some(in_words(&condition)) });
     condition

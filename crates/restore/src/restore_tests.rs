@@ -205,7 +205,7 @@ async fn of_two_restores_at_once_one_is_told_who_is_at_work() {
     let (one, other) = tokio::join!(ground.calmly(Host::One, restore), ground.calmly(Host::Other, restore));
     let done = [&one, &other].into_iter().filter(|told| told.is_ok()).count();
     for error in [&one, &other].into_iter().filter_map(|told| told.as_ref().err()) {
-        let chain = crate::error::chain(error);
+        let chain = backstay_model::with_causes(error);
         assert!(chain.contains("holds") || matches!(error, Error::Moved { .. }), "{chain}");
     }
     let sight = ground.look();

@@ -1,10 +1,9 @@
-use backstay_model::{Event, Outcome, PartName};
+use backstay_model::{Event, Outcome, PartName, with_causes};
 use backstay_part::{Site, Standing};
 use backstay_run::{Mark, Run};
 
 use crate::activate::{in_words, standings};
 use crate::course::{REVERT, Restored, Work, abandon_all, note_anyway, observed, stage_step, token};
-use crate::error::chain;
 use crate::{Error, probe};
 
 /// Puts back what was live before, from wherever the run came to, starts it and says how it is. It is
@@ -15,7 +14,7 @@ pub(crate) async fn take_back(site: &Site<'_>, mut run: Run, work: &Work, why: V
     note_anyway(&mut run, REVERT, Mark::Intent, &why).await;
     // Another host has to know that this run goes back. It will find out from the parts if it must.
     if let Err(error) = run.publish().await {
-        site.context.warn(chain(&error));
+        site.context.warn(with_causes(&error));
     }
     match put_back(site, &mut run, work).await {
         Err(error) => stuck(site, run, work, why, &error).await,
@@ -50,7 +49,7 @@ async fn taken_back(site: &Site<'_>, mut run: Run, work: &Work, why: Vec<String>
     let left = match clear_away(site, &mut run, work, &why).await {
         Ok(left) => left,
         Err(error) => {
-            let state = format!("{state}; {}", chain(&error));
+            let state = format!("{state}; {}", with_causes(&error));
             let record = run.pause(Outcome::Stuck, state.clone()).await;
             return Restored { why, condition: Some(condition), ..Restored::new(site, record, state) };
         }
@@ -89,7 +88,7 @@ async fn clear_away(
 }
 
 async fn stuck(site: &Site<'_>, run: Run, work: &Work, mut why: Vec<String>, error: &Error) -> Restored {
-    why.push(chain(error));
+    why.push(with_causes(error));
     let mut state = String::from("taking it back did not work");
     match standings(site, &run, work).await {
         Ok(standings) => {
@@ -97,7 +96,7 @@ async fn stuck(site: &Site<'_>, run: Run, work: &Work, mut why: Vec<String>, err
                 state.push_str(&format!("; {part} {}", in_words(&standing)));
             }
         }
-        Err(error) => state.push_str(&format!("; where the parts stand cannot be read: {}", chain(&error))),
+        Err(error) => state.push_str(&format!("; where the parts stand cannot be read: {}", with_causes(&error))),
     }
     let record = run.pause(Outcome::Stuck, state.clone()).await;
     Restored { why, ..Restored::new(site, record, state) }

@@ -1,13 +1,12 @@
 use std::collections::BTreeMap;
 
-use backstay_model::{Event, Manifest, Origin, Outcome, PartName, Purpose, RunId, RunRecord, SnapshotId};
+use backstay_model::{Event, Manifest, Origin, Outcome, PartName, Purpose, RunId, RunRecord, SnapshotId, with_causes};
 use backstay_part::{Site, Token};
 use backstay_repository::{Lease, LeasePurpose};
 use backstay_run::{BEGIN, Beginning, Claim, Entry, Mark, Run, Steps};
 use serde::{Deserialize, Serialize};
 
 use crate::course::encode;
-use crate::error::chain;
 use crate::recover::{Ending, Recovered};
 use crate::undo::KeptRun;
 use crate::{Error, status, way};
@@ -86,7 +85,7 @@ async fn settle_under(
     let mut run = Run::begin(site.context, site.repository, site.journals, beginning).await?;
     let safety = match capture_unless(discard, site, &mut run, claim.lease(), &kept).await {
         Err(error) => {
-            run.end(Outcome::Failed, Some(chain(&error))).await;
+            run.end(Outcome::Failed, Some(with_causes(&error))).await;
             return Err(error);
         }
         Ok(safety) => safety,
@@ -168,7 +167,7 @@ async fn let_go(site: &Site<'_>, mut run: Run, work: &SettleWork) -> Result<Vec<
             Ok(parts)
         }
         Err(error) => {
-            run.pause(Outcome::Stuck, chain(&error)).await;
+            run.pause(Outcome::Stuck, with_causes(&error)).await;
             Err(error)
         }
     }

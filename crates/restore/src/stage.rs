@@ -44,7 +44,7 @@ async fn warm_or_new(site: &Site<'_>, part: &dyn Part, recorded: &Recorded) -> R
         Ok(Some(warm)) => return Ok(warm),
         Ok(None) => {}
         Err(error) if error.kind == ErrorKind::Interrupted => return Err(error),
-        Err(error) => site.context.warn(crate::error::chain(&error)),
+        Err(error) => site.context.warn(backstay_model::with_causes(&error)),
     }
     part.stage(site.context, recorded).await
 }
@@ -82,7 +82,7 @@ async fn disprove(site: &Site<'_>, source: &Source, part: &PartName, findings: &
         host: site.context.host.clone(),
     };
     if let Err(error) = site.repository.add_verdict(verdict).await {
-        site.context.warn(crate::error::chain(&error));
+        site.context.warn(backstay_model::with_causes(&error));
     }
 }
 

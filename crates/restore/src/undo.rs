@@ -1,13 +1,12 @@
 use std::time::Duration;
 
-use backstay_model::{Loss, PartName, RunId, RunRecord, SnapshotId};
+use backstay_model::{Loss, PartName, RunId, RunRecord, SnapshotId, with_causes};
 use backstay_part::{Site, Token};
 use backstay_repository::LeasePurpose;
 use backstay_run::{Beginning, Claim, Entry, Run};
 use serde::Serialize;
 
 use crate::course::{Choices, Restored, Work, activate_step, encode, token};
-use crate::error::chain;
 use crate::execute::{give_up, switch};
 use crate::{Error, fence, plan, stage, status, way};
 
@@ -56,7 +55,7 @@ async fn reversed_loss(site: &Site<'_>, kept: &KeptRun) -> Result<Option<Loss>, 
     let mut losses = Vec::new();
     for (name, activated) in &kept.tokens {
         let Some(part) = site.part(name) else { continue };
-        losses.extend(part.loss(site.context, activated).await.map_err(|error| chain(&error))?);
+        losses.extend(part.loss(site.context, activated).await.map_err(|error| with_causes(&error))?);
     }
     for table in losses.iter_mut().flat_map(|loss| &mut loss.tables) {
         std::mem::swap(&mut table.inserted, &mut table.deleted);

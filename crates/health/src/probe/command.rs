@@ -3,7 +3,9 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use super::{Seen, chain};
+use backstay_model::with_causes;
+
+use super::Seen;
 
 const LINE_BYTES_MAX: usize = 200;
 
@@ -21,7 +23,7 @@ pub async fn look(words: &[String], folder: &Path) -> Seen {
         .output()
         .await;
     match output {
-        Err(error) => Seen::Unknown(format!("`{program}`: {}", chain(&error))),
+        Err(error) => Seen::Unknown(format!("`{program}`: {}", with_causes(&error))),
         Ok(output) if output.status.success() => Seen::Good("exit 0".to_owned()),
         Ok(output) => {
             let error = String::from_utf8_lossy(&output.stderr);

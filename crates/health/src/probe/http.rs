@@ -2,7 +2,9 @@ use std::time::{Duration, Instant};
 
 use reqwest::redirect::Policy;
 
-use super::{Seen, chain};
+use backstay_model::with_causes;
+
+use super::Seen;
 
 /// Enough for any health page, and a limit on one that never ends.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -33,7 +35,7 @@ async fn ask(url: &str, headers: &[(String, String)], expect: &Expectation) -> R
     for (name, value) in headers {
         request = request.header(name, value);
     }
-    let response = request.send().await.map_err(|error| chain(&error.without_url()))?;
+    let response = request.send().await.map_err(|error| with_causes(&error.without_url()))?;
     let status = response.status().as_u16();
     let wanted = if expect.status.is_empty() { (200..300).contains(&status) } else { expect.status.contains(&status) };
     if !wanted {
@@ -57,12 +59,12 @@ async fn ask(url: &str, headers: &[(String, String)], expect: &Expectation) -> R
 
 /// A redirect is an answer of its own: following it would look at something else.
 pub(super) fn client() -> Result<reqwest::Client, String> {
-    reqwest::Client::builder().redirect(Policy::none()).no_proxy().build().map_err(|error| chain(&error))
+    reqwest::Client::builder().redirect(Policy::none()).no_proxy().build().map_err(|error| with_causes(&error))
 }
 
 async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
-    let early = |error: reqwest::Error| format!("the body ended early: {}", chain(&error.without_url()));
+    let early = |error: reqwest::Error| format!("the body ended early: {}", with_causes(&error.without_url()));
     while let Some(piece) = response.chunk().await.map_err(early)? {
         body.extend_from_slice(&piece);
         if body.len() > BODY_BYTES_MAX {

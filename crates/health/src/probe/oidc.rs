@@ -1,6 +1,8 @@
 use serde::Deserialize;
 
-use super::{Seen, chain, http};
+use backstay_model::with_causes;
+
+use super::{Seen, http};
 
 #[derive(Deserialize)]
 struct Discovery {
@@ -23,7 +25,8 @@ pub async fn look(issuer: &str, client: &str, secret: &str) -> Seen {
 async fn ask(issuer: &str, client: &str, secret: &str) -> Result<String, String> {
     let http = http::client()?;
     let page = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-    let failed = |what: &'static str| move |error: reqwest::Error| format!("{what}: {}", chain(&error.without_url()));
+    let failed =
+        |what: &'static str| move |error: reqwest::Error| format!("{what}: {}", with_causes(&error.without_url()));
     let found =
         http.get(page).send().await.and_then(reqwest::Response::error_for_status).map_err(failed("discovery"))?;
     let discovery: Discovery = found.json().await.map_err(failed("discovery"))?;

@@ -6,7 +6,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::{Seen, chain};
+use backstay_model::with_causes;
+
+use super::Seen;
 
 const LINE_BYTES_MAX: u64 = 4096;
 
@@ -31,13 +33,14 @@ async fn ask(url: &str, password: Option<&str>) -> Result<(), String> {
     if let Some(password) = password {
         address.password = Some(password.to_owned());
     }
-    let stream = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(|error| chain(&error))?;
+    let stream =
+        TcpStream::connect((address.host.as_str(), address.port)).await.map_err(|error| with_causes(&error))?;
     if address.tls {
         let name = ServerName::try_from(address.host.clone()).map_err(|_| "the host is no server's name".to_owned())?;
         let stream = TlsConnector::from(Arc::new(trusting_the_machine()))
             .connect(name, stream)
             .await
-            .map_err(|error| chain(&error))?;
+            .map_err(|error| with_causes(&error))?;
         converse(stream, &address).await
     } else {
         converse(stream, &address).await
@@ -64,11 +67,11 @@ async fn say<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut BufReader<S>, words
     for word in words {
         request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
     }
-    stream.get_mut().write_all(request.as_bytes()).await.map_err(|error| chain(&error))?;
-    stream.get_mut().flush().await.map_err(|error| chain(&error))?;
+    stream.get_mut().write_all(request.as_bytes()).await.map_err(|error| with_causes(&error))?;
+    stream.get_mut().flush().await.map_err(|error| with_causes(&error))?;
     let mut line = String::new();
     let mut limited = tokio::io::AsyncReadExt::take(stream, LINE_BYTES_MAX);
-    limited.read_line(&mut line).await.map_err(|error| chain(&error))?;
+    limited.read_line(&mut line).await.map_err(|error| with_causes(&error))?;
     if line.ends_with('\n') { Ok(line.trim_end().to_owned()) } else { Err("the connection was closed".to_owned()) }
 }
 

@@ -11,7 +11,9 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Seen, chain};
+use backstay_model::with_causes;
+
+use super::Seen;
 
 const DAY_SECONDS: i64 = 86_400;
 
@@ -34,7 +36,7 @@ pub async fn look(address: &str, server_name: &str, days_min: i64) -> Seen {
 }
 
 async fn expiry(address: &str, server_name: &str) -> Result<i64, String> {
-    let stream = TcpStream::connect(address).await.map_err(|error| chain(&error))?;
+    let stream = TcpStream::connect(address).await.map_err(|error| with_causes(&error))?;
     let stream = connect_to_anybody(stream, server_name).await?;
     let (_, session) = stream.get_ref();
     let certificate =
@@ -52,13 +54,13 @@ async fn connect_to_anybody<S: AsyncRead + AsyncWrite + Unpin>(
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| chain(&error))?
+        .map_err(|error| with_causes(&error))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
         .with_no_client_auth();
     let name =
         ServerName::try_from(server_name.to_owned()).map_err(|_| format!("`{server_name}` is no server's name"))?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| chain(&error))
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| with_causes(&error))
 }
 
 #[derive(Debug)]

@@ -1,5 +1,5 @@
 use backstay_repository::{SnapshotWriter, StreamWriter};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::TryStreamExt;
 
 use crate::{Error, RowSum, Session};
@@ -12,6 +12,8 @@ pub(crate) enum Sink {
     Stream {
         writer: Box<StreamWriter>,
         subject: String,
+        /// What was not handed on yet.
+        piece: BytesMut,
     },
     /// Only counted and fingerprinted.
     Nowhere,
@@ -19,21 +21,27 @@ pub(crate) enum Sink {
 
 impl Sink {
     pub(crate) fn stream(writer: &SnapshotWriter, subject: &str) -> Self {
-        Self::Stream { writer: Box::new(writer.stream()), subject: subject.to_owned() }
+        Self::Stream { writer: Box::new(writer.stream()), subject: subject.to_owned(), piece: BytesMut::new() }
     }
 
-    async fn push(&mut self, piece: Bytes) -> Result<(), Error> {
-        match self {
-            Self::Stream { writer, subject } => {
-                writer.push(piece).await.map_err(|source| Error::Store { subject: subject.clone(), source })
-            }
-            Self::Nowhere => Ok(()),
+    fn gather(&mut self, row: &[u8]) {
+        if let Self::Stream { piece, .. } = self {
+            piece.extend_from_slice(row);
         }
+    }
+
+    /// Hands on what was gathered.
+    async fn hand_on(&mut self) -> Result<(), Error> {
+        let Self::Stream { writer, subject, piece } = self else { return Ok(()) };
+        let gathered = piece.split().freeze();
+        // The next one is as large, if there is one.
+        piece.reserve(gathered.len());
+        writer.push(gathered).await.map_err(|source| Error::Store { subject: subject.clone(), source })
     }
 
     pub(crate) async fn finish(self) -> Result<Option<backstay_model::Root>, Error> {
         match self {
-            Self::Stream { writer, subject } => {
+            Self::Stream { writer, subject, .. } => {
                 writer.finish().await.map(Some).map_err(|source| Error::Store { subject, source })
             }
             Self::Nowhere => Ok(None),
@@ -53,23 +61,19 @@ pub(crate) async fn copy_out(
 ) -> Result<(), Error> {
     let failed = &Error::copying(table, &session.database);
     let mut rows = session.connection.copy_out_raw(sql).await.map_err(failed)?;
-    let mut piece = BytesMut::new();
     let mut said = sum.bytes();
     while let Some(row) = rows.try_next().await.map_err(failed)? {
         sum.push(&row);
-        if let Sink::Stream { .. } = sink {
-            piece.extend_from_slice(&row);
-        }
+        sink.gather(&row);
         if sum.bytes() - said >= PIECE_BYTES as u64 {
             moved(sum.bytes() - said);
             said = sum.bytes();
-            sink.push(piece.split().freeze()).await?;
-            piece.reserve(PIECE_BYTES);
+            sink.hand_on().await?;
         }
     }
     if sum.bytes() > said {
         moved(sum.bytes() - said);
-        sink.push(piece.freeze()).await?;
+        sink.hand_on().await?;
     }
     if sum.is_whole() {
         Ok(())
