@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use backstay_part::{ErrorKind, Part, Standing, Token};
@@ -234,6 +235,26 @@ async fn a_client_that_is_just_being_let_in_does_not_hold_a_switch_up() {
     part.activate(&bench.context, &token).await.unwrap();
     assert_eq!(bench.cluster.sql("shop", "select count(*) from more"), "1");
     assert!(!client.wait_with_output().unwrap().status.success(), "it reads what is not live any more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_with_nothing_to_do_are_ended_one_by_one() {
+    let Some(bench) = started().await else { return };
+    let part = bench.part("postgres", &["shop"]);
+    let recorded = bench.capture_to_restore(&part).await;
+    let token = part.stage(&bench.context, &recorded).await.unwrap();
+    assert!(part.prove(&bench.context, &recorded, &token).await.unwrap().holds());
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        clients.push(crate::connect_plainly(&part.databases()[0].settings, "client").await.unwrap());
+    }
+    let idle = "select count(*) from pg_stat_activity
+        where datname = 'shop' and state = 'idle' and state_change < clock_timestamp() - interval '0.1 s'";
+    wait_until("all clients are idle", || bench.cluster.sql("postgres", idle) == "50");
+    let began = Instant::now();
+    part.activate(&bench.context, &token).await.unwrap();
+    // Fifty pauses.
+    assert!(began.elapsed() >= Duration::from_millis(150), "{:?}", began.elapsed());
 }
 
 /// A small disk of its own for a tablespace, gone when it is dropped.

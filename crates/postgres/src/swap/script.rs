@@ -2,16 +2,18 @@ use crate::{Error, Session, fuse, identifier, literal};
 
 /// How long sessions may take to end before the switch gives up and opens the databases again.
 const ENDING_SECONDS_MAX: u32 = 20;
-/// The pause after each session that is ended while its database is open, and all such pauses together.
-const PAUSE_SECONDS: f64 = 0.003;
-const PAUSES_SECONDS_MAX: f64 = 1.0;
+/// A session with nothing to do for so many seconds is ended while its database is open.
+const IDLE: &str = "0.1";
+/// The seconds after each such session, and of all these pauses together.
+const PAUSE: &str = "0.003";
+const PAUSES_MAX: &str = "1.0";
 
-/// A switch that the server runs by itself, in one message: end the sessions one by one, close the
-/// databases, end who came back, then do everything in one transaction, or open them again.
+/// A switch that the server runs by itself, in one message: end idle sessions one by one, close the
+/// databases, end the other sessions, then do everything in one transaction, or open them again.
 ///
 /// A hundred processes that end at once keep everybody else from the processors for longer than all
-/// the rest takes. One by one, nobody is without an answer for long, and when the doors close few are
-/// inside.
+/// the rest takes. Whoever is idle does not notice before it asks again, and is then let in. When the
+/// doors close few are inside.
 ///
 /// It takes one round trip however far away the server is, and a client that dies meanwhile does
 /// not stop it. What can stop it is the end of its own session or server between the two
@@ -66,7 +68,7 @@ impl Script {
         };
         let mut text = String::from(VARIABLES);
         text += "begin\n";
-        text += &self.end_one_by_one();
+        text += &self.end_idle_sessions();
         for closing in &self.closes {
             text += die();
             text += &format!("  alter database {} allow_connections false;\n", identifier(&closing.name));
@@ -93,14 +95,15 @@ impl Script {
         format!("do {}", body(&text))
     }
 
-    /// Ends the sessions there are, while their clients are still let in again.
-    fn end_one_by_one(&self) -> String {
+    /// Ends sessions that have nothing to do one by one, while their clients are still let in again.
+    fn end_idle_sessions(&self) -> String {
         if self.closes.is_empty() {
             return String::new();
         }
         format!(
             "  for backstay_session, backstay_pause in
-    select a.pid, least({PAUSE_SECONDS}, {PAUSES_SECONDS_MAX} / pg_catalog.count(*) over ()) {}
+    select a.pid, least({PAUSE}, {PAUSES_MAX} / pg_catalog.count(*) over ()) {}
+       and a.state = 'idle' and a.state_change < pg_catalog.clock_timestamp() - '{IDLE} s'::pg_catalog.interval
   loop
     perform pg_catalog.pg_terminate_backend(backstay_session);
     perform pg_catalog.pg_sleep(backstay_pause);
@@ -109,7 +112,7 @@ impl Script {
         )
     }
 
-    /// Ends every session of the closed databases and checks that they are still the ones that were meant.
+    /// Ends every session of the closed databases, and checks that they are still the ones that were meant.
     ///
     /// Whoever was connecting when they closed may have been let in, and is no session yet: it is waited for.
     fn end_sessions(&self) -> String {
