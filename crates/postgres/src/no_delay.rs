@@ -1,6 +1,6 @@
-//! Small packets on their way at once. sqlx 0.9.0 leaves on that TCP holds one back until the one before was
-//! acknowledged, which a server that waits for more puts off for 40 ms: the end of the rows of each small table. Its
-//! own fix is not released; when it is, this file goes.
+//! Small packets go at once. TCP holds one back until the one before was acknowledged, unless it is told otherwise, and
+//! sqlx 0.9.0 does not tell it. A server that waits for more acknowledges 40 ms later: so long the end of each small
+//! table's rows would wait. sqlx mended it since; with that release this file goes.
 
 use std::net::TcpStream;
 use std::os::fd::RawFd;
