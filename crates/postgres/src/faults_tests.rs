@@ -181,13 +181,19 @@ async fn crashed_within<T: Send + 'static>(bench: &Arc<Bench>, work: impl Future
     working.await.unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_crashes_in_the_middle_of_a_switch_comes_back_with_the_old_or_the_new() {
-    let Some(bench) = started().await else { return };
+/// A copy of the shop as it is, ready to be switched.
+async fn proven(bench: &Bench) -> (ServerPart, Token) {
     let part = bench.part("postgres", &["shop"]);
     let recorded = bench.capture_to_restore(&part).await;
     let token = part.stage(&bench.context, &recorded).await.unwrap();
     assert!(part.prove(&bench.context, &recorded, &token).await.unwrap().holds());
+    (part, token)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_crashes_in_the_middle_of_a_switch_comes_back_with_the_old_or_the_new() {
+    let Some(bench) = started().await else { return };
+    let (part, token) = proven(&bench).await;
     bench.cluster.sql("shop", "delete from more");
     let act = |revert: bool| {
         let (bench, part, token): (_, _, Token) = (Arc::clone(&bench), part.clone(), token.clone());
@@ -219,10 +225,7 @@ async fn a_server_that_crashes_in_the_middle_of_a_switch_comes_back_with_the_old
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_is_just_being_let_in_does_not_hold_a_switch_up() {
     let Some(bench) = started().await else { return };
-    let part = bench.part("postgres", &["shop"]);
-    let recorded = bench.capture_to_restore(&part).await;
-    let token = part.stage(&bench.context, &recorded).await.unwrap();
-    assert!(part.prove(&bench.context, &recorded, &token).await.unwrap().holds());
+    let (part, token) = proven(&bench).await;
     bench.cluster.sql("shop", "delete from more");
     // The server has looked whether the database is open and has not yet listed the session, which then stays.
     let mut client = bench.cluster.client("psql");
@@ -240,10 +243,7 @@ async fn a_client_that_is_just_being_let_in_does_not_hold_a_switch_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_with_nothing_to_do_are_ended_one_by_one() {
     let Some(bench) = started().await else { return };
-    let part = bench.part("postgres", &["shop"]);
-    let recorded = bench.capture_to_restore(&part).await;
-    let token = part.stage(&bench.context, &recorded).await.unwrap();
-    assert!(part.prove(&bench.context, &recorded, &token).await.unwrap().holds());
+    let (part, token) = proven(&bench).await;
     let mut clients = Vec::new();
     for _ in 0..50 {
         clients.push(crate::connect_plainly(&part.databases()[0].settings, "client").await.unwrap());
