@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use backstay_testkit::{Backstay, PrivateCluster, Proxy, Ran, S3_CREDENTIALS, S3Server};
+use backstay_testkit::{Backstay, PrivateCluster, Proxy, Ran, S3_CREDENTIALS, S3Server, wait_until};
 use tempfile::TempDir;
 
 use crate::ground::Ground;
@@ -185,6 +185,8 @@ fn without_its_server_a_restore_ends_by_itself_and_is_recovered_once_the_server_
         wired.wire.lay(at, when, move |_| server.stop());
         let ran = wired.run(&wired.restore());
         assert!(wired.wire.has_happened(), "{what}: it did not come to that");
+        // Whoever stops it would take the new one for the old one, which does not end.
+        wait_until("the server is stopped", || Arc::strong_count(&cluster) == 1);
         cluster.start_again();
         assert_ne!(ran.code, Some(0), "{what}: called a success\n{}", ran.stdout);
         wired.told_the_truth(&ran, &wired.bad, &what);
