@@ -3,6 +3,7 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use backstay_compose::{Container, Health, Project, State};
+use backstay_model::with_causes;
 use chrono::{DateTime, Utc};
 
 use crate::probe::{Ask, Seen};
@@ -20,7 +21,7 @@ impl Ask for ContainerAsk {
     async fn ask(&self) -> Seen {
         let containers = match self.project.containers().await {
             Ok(containers) => containers,
-            Err(error) => return Seen::Unknown(backstay_model::with_causes(&error)),
+            Err(error) => return Seen::Unknown(with_causes(&error)),
         };
         let mine: Vec<&Container> = containers.iter().filter(|container| container.service == self.service).collect();
         if mine.is_empty() {
@@ -65,7 +66,7 @@ impl Ask for SteadyAsk {
     async fn ask(&self) -> Seen {
         let now = match self.project.containers().await {
             Ok(containers) => containers,
-            Err(error) => return Seen::Unknown(backstay_model::with_causes(&error)),
+            Err(error) => return Seen::Unknown(with_causes(&error)),
         };
         let restarts = now.iter().map(|one| (one.id.clone(), one.restarts)).collect();
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,7 +116,7 @@ impl Ask for LogAsk {
     async fn ask(&self) -> Seen {
         match self.project.logs_since(&self.service, self.since).await {
             Ok(lines) => trouble_in(&lines, &self.patterns),
-            Err(error) => Seen::Unknown(backstay_model::with_causes(&error)),
+            Err(error) => Seen::Unknown(with_causes(&error)),
         }
     }
 }

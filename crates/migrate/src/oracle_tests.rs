@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use backstay_model::with_causes;
 use backstay_testkit::{PrivateCluster, left_out, majors};
 use sqlx::migrate::Migrator;
 use sqlx::{Connection, PgConnection};
@@ -98,7 +99,7 @@ async fn sqlx_runs(cluster: &PrivateCluster, database: &str, folder: &Path) {
 async fn we_run(cluster: &PrivateCluster, database: &str, folder: &TempDir) {
     let (context, _) = context();
     let ran = run(&context, &target(cluster, database), &read(folder), &RunOptions::default()).await;
-    ran.unwrap_or_else(|error| panic!("Backstay in {database}: {}", backstay_model::with_causes(&error)));
+    ran.unwrap_or_else(|error| panic!("Backstay in {database}: {}", with_causes(&error)));
 }
 
 /// The first files of a layout, which a release before it had.
@@ -236,10 +237,6 @@ async fn files_that_sqlx_alone_would_not_run_leave_a_history_that_it_accepts() {
     let (context, _) = context();
     let options = RunOptions { per_file: true, ..RunOptions::default() };
     let error = run(&context, &target(&cluster, "again"), &read(&folder), &options).await.unwrap_err();
-    assert!(
-        backstay_model::with_causes(&error).contains("division by zero"),
-        "{}",
-        backstay_model::with_causes(&error)
-    );
+    assert!(with_causes(&error).contains("division by zero"), "{}", with_causes(&error));
     assert_eq!(history(&cluster, "again").lines().count(), 3);
 }

@@ -1,4 +1,4 @@
-use backstay_model::{Event, Examination, Judgement, PartName, Verdict};
+use backstay_model::{Event, Examination, Judgement, PartName, Verdict, with_causes};
 use backstay_part::{ErrorKind, Part, Recorded, Site, Token};
 use backstay_run::{Mark, Run};
 
@@ -44,7 +44,7 @@ async fn warm_or_new(site: &Site<'_>, part: &dyn Part, recorded: &Recorded) -> R
         Ok(Some(warm)) => return Ok(warm),
         Ok(None) => {}
         Err(error) if error.kind == ErrorKind::Interrupted => return Err(error),
-        Err(error) => site.context.warn(backstay_model::with_causes(&error)),
+        Err(error) => site.context.warn(with_causes(&error)),
     }
     part.stage(site.context, recorded).await
 }
@@ -82,7 +82,7 @@ async fn disprove(site: &Site<'_>, source: &Source, part: &PartName, findings: &
         host: site.context.host.clone(),
     };
     if let Err(error) = site.repository.add_verdict(verdict).await {
-        site.context.warn(backstay_model::with_causes(&error));
+        site.context.warn(with_causes(&error));
     }
 }
 

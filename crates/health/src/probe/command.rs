@@ -1,9 +1,8 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use tokio::process::Command;
-
 use backstay_model::with_causes;
+use tokio::process::Command;
 
 use super::Seen;
 

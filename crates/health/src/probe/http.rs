@@ -1,8 +1,7 @@
 use std::time::{Duration, Instant};
 
-use reqwest::redirect::Policy;
-
 use backstay_model::with_causes;
+use reqwest::redirect::Policy;
 
 use super::Seen;
 

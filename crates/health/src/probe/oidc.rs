@@ -1,6 +1,5 @@
-use serde::Deserialize;
-
 use backstay_model::with_causes;
+use serde::Deserialize;
 
 use super::{Seen, http};
 

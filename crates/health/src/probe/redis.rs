@@ -1,12 +1,11 @@
 use std::sync::Arc;
 
+use backstay_model::with_causes;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-
-use backstay_model::with_causes;
 
 use super::Seen;
 

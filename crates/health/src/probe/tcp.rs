@@ -1,6 +1,5 @@
-use tokio::net::TcpStream;
-
 use backstay_model::with_causes;
+use tokio::net::TcpStream;
 
 use super::Seen;
 
