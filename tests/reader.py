@@ -118,18 +118,20 @@ class Repository:
         return plaintext
 
     def stream(self, root):
-        place = root["place"]
+        place, named_by = root["place"], None
         if place == "empty":
             whole = b""
         elif "chunk" in place:
-            whole = self.object(1, place["chunk"])
+            named_by = place["chunk"]
+            whole = self.object(1, named_by)
         elif "shared" in place:
             start = place["shared"]["offset"]
             whole = self.object(4, place["shared"]["chunk"])[start:start + root["bytes"]]
         else:
-            entries = self.object(2, place["list"]) if "list" in place else self.stream(place["long_list"])
+            named_by = place["list"] if "list" in place else place["long_list"]["digest"]
+            entries = self.object(2, named_by) if "list" in place else self.stream(place["long_list"])
             whole = b"".join(self.object(1, entries[at:at + 32].hex()) for at in range(0, len(entries), 36))
-        if len(whole) != root["bytes"] or mac(self.identity, b"\x03" + whole).hex() != root["digest"]:
+        if len(whole) != root["bytes"] or root["digest"] not in (named_by, mac(self.identity, b"\x03" + whole).hex()):
             sys.exit("not the stream that was recorded")
         return whole
 

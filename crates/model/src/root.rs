@@ -5,7 +5,8 @@ use crate::ObjectId;
 /// Where one stream of bytes lies in the repository, and what it must be when it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
-    /// The keyed digest of the whole stream: two streams are equal if and only if this is.
+    /// Keyed, and over all bytes: two streams of one repository are equal if and only if this is. Of a stream in chunks
+    /// it is the id of the chunk or of the list: chunks are named by their bytes, and a list by its chunks.
     pub digest: ObjectId,
     /// The length of the stream.
     pub bytes: u64,

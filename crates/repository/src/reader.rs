@@ -18,8 +18,11 @@ pub struct StreamReader {
     root: Root,
     source: Source,
     flying: VecDeque<Task<Result<Bytes, Error>>>,
+    /// Of what was handed out, where the root does not leave it to the ids of the chunks.
     digest: Option<KeyedDigest>,
     bytes: u64,
+    /// Nothing more is read after an error.
+    torn: bool,
     /// Whether damage is to name the snapshots it hurts.
     blames: bool,
 }
@@ -53,12 +56,13 @@ impl StreamReader {
             }
         };
         Self {
-            digest: Some(repository.keys().digest(Kind::Stream)),
+            digest: (!is_named_by_chunks(root)).then(|| repository.keys().digest(Kind::Stream)),
             repository: repository.clone(),
             root: root.clone(),
             source,
             flying: VecDeque::new(),
             bytes: 0,
+            torn: false,
             blames: true,
         }
     }
@@ -72,44 +76,43 @@ impl StreamReader {
     /// The next piece, or nothing at the end, which is reached only when the whole stream was as
     /// its root says.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let next = self.advance().await;
-        match next {
-            Ok(piece) => Ok(piece),
+        if std::mem::replace(&mut self.torn, true) {
+            return Err(Error::Stopped { action: "reading a stream" });
+        }
+        match self.advance().await {
+            Ok(piece) => {
+                self.torn = false;
+                Ok(piece)
+            }
             Err(error) => {
                 self.flying.clear();
-                self.digest = None;
                 Err(if self.blames { self.repository.naming_the_hurt(error).await } else { error })
             }
         }
     }
 
     async fn advance(&mut self) -> Result<Option<Bytes>, Error> {
-        let digest = self.digest.take().ok_or(Error::Stopped { action: "reading a stream" })?;
         while self.flying.len() < AHEAD
             && let Some(piece) = self.piece().await?
         {
             self.flying.push_back(self.fetch(piece));
         }
         let Some(task) = self.flying.pop_front() else {
-            self.digest = Some(digest.clone());
-            return if self.bytes == self.root.bytes && finish(digest) == self.root.digest {
-                Ok(None)
-            } else {
-                Err(self.not_the_stream())
-            };
+            let differs = self.digest.clone().is_some_and(|digest| finish(digest) != self.root.digest);
+            return if self.bytes == self.root.bytes && !differs { Ok(None) } else { Err(self.not_the_stream()) };
         };
-        let chunk = task.end().await??;
+        let mut chunk = task.end().await??;
         self.bytes += chunk.len() as u64;
         if self.bytes > self.root.bytes {
             return Err(self.not_the_stream());
         }
-        let (digest, chunk) = compute(move || {
-            let mut digest = digest;
-            hmac::Mac::update(&mut digest, &chunk);
-            (digest, chunk)
-        })
-        .await?;
-        self.digest = Some(digest);
+        if let Some(mut digest) = self.digest.take() {
+            (self.digest, chunk) = compute(move || {
+                hmac::Mac::update(&mut digest, &chunk);
+                (Some(digest), chunk)
+            })
+            .await?;
+        }
         Ok(Some(chunk))
     }
 
@@ -173,5 +176,15 @@ impl StreamReader {
                 }
             }
         }
+    }
+}
+
+/// Whether the digest is what names the chunk or the list. Then whoever reads those by their names has verified it. In
+/// snapshots of early versions it is over the bytes once more.
+fn is_named_by_chunks(root: &Root) -> bool {
+    match &root.place {
+        Place::Chunk(id) | Place::List(id) => root.digest == *id,
+        Place::LongList(list) => root.digest == list.digest,
+        Place::Empty | Place::Shared { .. } => false,
     }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::trial::{commit, environment, fresh, noise, options, read, reopen, snapshot, write};
 use crate::{FolderStore, LeasePurpose, Repository, Secret, Store, trial};
-use backstay_model::{Place, Silent};
+use backstay_model::{Place, Root, Silent};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_in_a_folder_is_read_back_by_somebody_who_only_has_the_key() {
@@ -69,6 +69,26 @@ async fn small_streams_share_an_object_and_are_read_before_and_after_it_is_store
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_not_what_its_root_says_is_not_read_to_the_end() {
+    let (_, clock, repository) = fresh().await;
+    let lease = repository.lease(LeasePurpose::Write, &trial::run(&clock), Default::default(), &Silent).await.unwrap();
+    let writer = repository.begin(&lease, &environment()).await.unwrap();
+    for length in [100, 300_000, 9 << 20] {
+        let root = write(writer.stream(), &noise(4, length)).await.unwrap();
+        let other = write(writer.stream(), &noise(5, length)).await.unwrap();
+        let wrong = [
+            Root { digest: other.digest, ..root.clone() },
+            Root { place: other.place, ..root.clone() },
+            Root { bytes: root.bytes + 1, ..root.clone() },
+        ];
+        for wrong in wrong {
+            assert!(repository.read_whole(&wrong, u64::MAX).await.is_err(), "{length} bytes, {wrong:?}");
+        }
+        assert_eq!(repository.read_whole(&root, u64::MAX).await.unwrap().len(), length);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_longer_than_allowed_is_not_read_at_once() {
     let (_, clock, repository) = fresh().await;
     let manifest = snapshot(&repository, &clock, &[("rows", vec![1; 100])]).await.unwrap();
@@ -92,6 +112,8 @@ proptest! {
             }
             let root = stream.finish().await.unwrap();
             assert!(repository.read_whole(&root, u64::MAX).await.unwrap() == bytes);
+            let at_once = write(writer.stream(), &bytes).await.unwrap();
+            assert_eq!(at_once.digest, root.digest);
         });
     }
 }

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::Error;
 use crate::chunk::{self, CHUNK_MAX, LIST_BYTES_MAX};
-use crate::seal::{KeyedDigest, Kind, finish};
+use crate::seal::Kind;
 use crate::session::Session;
 use crate::task::{Task, compute};
 
@@ -68,10 +68,8 @@ pub struct StreamWriter {
     session: Arc<Session>,
     /// Whether it may share an object with others while it is small.
     shares: bool,
-    buffer: BytesMut,
-    /// How much at the head of the buffer the digest covers already.
-    digested: usize,
-    digest: Option<KeyedDigest>,
+    /// What was not cut yet; nothing once a push failed or was dropped half-way.
+    buffer: Option<BytesMut>,
     bytes: u64,
     flying: VecDeque<Task<Result<(ObjectId, usize), Error>>>,
     /// What the list holds; its head was moved to `list_stream` when it grew too long.
@@ -84,9 +82,7 @@ impl StreamWriter {
         Self {
             session: Arc::clone(session),
             shares,
-            buffer: BytesMut::new(),
-            digested: 0,
-            digest: Some(session.keys().digest(Kind::Stream)),
+            buffer: Some(BytesMut::new()),
             bytes: 0,
             flying: VecDeque::new(),
             list: Vec::new(),
@@ -98,8 +94,9 @@ impl StreamWriter {
         self.bytes += bytes.len() as u64;
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
-            self.buffer.extend_from_slice(&piece);
-            if self.buffer.len() >= BUFFER_BYTES {
+            let buffer = self.buffer.as_mut().ok_or_else(torn)?;
+            buffer.extend_from_slice(&piece);
+            if buffer.len() >= BUFFER_BYTES {
                 self.cut(false).await?;
             }
         }
@@ -108,53 +105,51 @@ impl StreamWriter {
 
     pub async fn finish(mut self) -> Result<Root, Error> {
         let nothing_cut = self.list.is_empty() && self.flying.is_empty() && self.list_stream.is_none();
-        if self.shares && nothing_cut && 0 < self.bytes && self.bytes < SMALL_BYTES {
-            let mut digest = self.digest.take().ok_or_else(torn)?;
-            hmac::Mac::update(&mut digest, &self.buffer);
-            let digest = finish(digest);
-            let place = self.session.share(digest, &self.buffer).await?;
-            return Ok(Root { digest, bytes: self.bytes, place });
+        if nothing_cut && (self.bytes == 0 || self.shares && self.bytes < SMALL_BYTES) {
+            return self.small().await;
         }
         self.cut(true).await?;
         while !self.flying.is_empty() {
             self.settle().await?;
         }
-        let digest = finish(self.digest.take().ok_or_else(torn)?);
-        Ok(Root { digest, bytes: self.bytes, place: self.place().await? })
+        self.root().await
     }
 
-    /// Where the finished stream lies.
-    async fn place(&mut self) -> Result<Place, Error> {
+    /// Empty, or stored with others: its digest is over its bytes.
+    async fn small(self) -> Result<Root, Error> {
+        let buffer = self.buffer.ok_or_else(torn)?;
+        let digest = self.session.keys().id(Kind::Stream, &buffer);
+        let place = if buffer.is_empty() { Place::Empty } else { self.session.share(digest, &buffer).await? };
+        Ok(Root { digest, bytes: self.bytes, place })
+    }
+
+    /// Where the chunks lie. What names them is made from all their bytes, so that is the digest as well.
+    async fn root(&mut self) -> Result<Root, Error> {
         let list = std::mem::take(&mut self.list);
-        if let Some(mut stream) = self.list_stream.take() {
+        let (digest, place) = if let Some(mut stream) = self.list_stream.take() {
             Box::pin(stream.push(list.into())).await?;
-            return Ok(Place::LongList(Box::new(Box::pin(stream.finish()).await?)));
-        }
-        Ok(match chunk::entries(&list).unwrap_or_default().as_slice() {
-            [] => Place::Empty,
-            [(id, _)] => Place::Chunk(*id),
-            _ => Place::List(self.session.keep(Kind::List, list.into()).await?),
-        })
+            let list = Box::pin(stream.finish()).await?;
+            (list.digest, Place::LongList(Box::new(list)))
+        } else if let [(id, _)] = chunk::entries(&list).unwrap_or_default().as_slice() {
+            (*id, Place::Chunk(*id))
+        } else {
+            let id = self.session.keep(Kind::List, list.into()).await?;
+            (id, Place::List(id))
+        };
+        Ok(Root { digest, bytes: self.bytes, place })
     }
 
     /// Cuts off what is sure to be a chunk, and lets it be stored.
     async fn cut(&mut self, last: bool) -> Result<(), Error> {
-        let mut buffer = std::mem::take(&mut self.buffer).freeze();
-        let mut digest = self.digest.take().ok_or_else(torn)?;
-        let (bytes, digested, seed) = (buffer.clone(), self.digested, self.session.keys().seed);
-        let (digest, lengths) = compute(move || {
-            hmac::Mac::update(&mut digest, &bytes[digested..]);
-            (digest, chunk::cuts(seed, &bytes, last))
-        })
-        .await?;
-        self.digest = Some(digest);
-        for length in lengths {
-            self.launch(buffer.split_to(length)).await?;
+        let mut rest = self.buffer.take().ok_or_else(torn)?.freeze();
+        let (bytes, seed) = (rest.clone(), self.session.keys().seed);
+        for length in compute(move || chunk::cuts(seed, &bytes, last)).await? {
+            self.launch(rest.split_to(length)).await?;
         }
-        self.digested = buffer.len();
+        let buffer = self.buffer.insert(BytesMut::new());
         if !last {
-            self.buffer.reserve(BUFFER_BYTES + PIECE_BYTES);
-            self.buffer.extend_from_slice(&buffer);
+            buffer.reserve(BUFFER_BYTES + PIECE_BYTES);
+            buffer.extend_from_slice(&rest);
         }
         Ok(())
     }
