@@ -8,6 +8,7 @@ use backstay_testkit::{left_out, wait_until};
 
 use crate::bench::Bench;
 use crate::session::connect;
+use crate::wire::Rows;
 use crate::{Error, Settings, Surroundings};
 
 fn certificate(name: &str) -> PathBuf {
@@ -41,7 +42,9 @@ async fn a_server_that_cannot_show_who_it_is_gets_no_password() {
     let error = connect(&to(&bench, "127.0.0.1", &ca("ca.pem")), "test").await.unwrap_err();
     assert!(matches!(error, Error::Connect { .. }), "for another host: {error:?}");
     let by_authority = ca("ca.pem").replace("verify-full", "verify-ca");
-    connect(&to(&bench, "127.0.0.1", &by_authority), "test").await.unwrap().close().await;
+    let mut session = connect(&to(&bench, "127.0.0.1", &by_authority), "test").await.unwrap();
+    drop(Rows::begin(&mut session, "copy (select 1) to stdout").await.unwrap());
+    assert!(matches!(session.wire, Some(None)), "only sqlx can read what is encrypted");
 
     // Rows, and the schema by pg_dump, both by the verified way.
     let mut part = bench.part("postgres", &["shop"]);
@@ -118,7 +121,10 @@ async fn a_pooler_that_shares_sessions_is_refused_with_advice() {
             (Err(error @ Error::Pooler { .. }), true) => {
                 assert!(error.to_string().contains("address of the server behind it"), "{error}");
             }
-            (Ok(session), false) => session.close().await,
+            (Ok(mut session), false) => {
+                drop(Rows::begin(&mut session, "copy (select 1) to stdout").await.unwrap());
+                assert!(matches!(session.wire, Some(None)), "its socket does not lead to the server");
+            }
             (other, _) => panic!("{mode} {more}: {other:?}"),
         }
     }

@@ -141,7 +141,7 @@ impl Error {
         move |source| Self::Query { action: action.into(), database: database.to_owned(), source: source.into() }
     }
 
-    pub(crate) fn copying(table: &str, database: &str) -> impl Fn(sqlx::Error) -> Self + Send + Sync + use<> {
+    pub(crate) fn copying<C: Into<Cause>>(table: &str, database: &str) -> impl Fn(C) -> Self + Send + Sync + use<C> {
         let (table, database) = (table.to_owned(), database.to_owned());
         move |source| Self::CopyRows { table: table.clone(), database: database.clone(), source: source.into() }
     }
@@ -173,17 +173,37 @@ impl Error {
 /// Why a statement failed: the server's own words where it was the server, and which functions it was in.
 /// Its details stay out, for they may repeat rows.
 #[derive(Debug)]
-pub struct Cause(Box<sqlx::Error>);
+pub enum Cause {
+    Said { message: String, code: String, context: String },
+    Other(Box<sqlx::Error>),
+}
 
 impl From<sqlx::Error> for Cause {
     fn from(error: sqlx::Error) -> Self {
-        Self(Box::new(error))
+        let said = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+        match said {
+            Some(said) => Self::Said {
+                message: said.message().to_owned(),
+                code: said.code().to_owned(),
+                context: said.r#where().unwrap_or_default().to_owned(),
+            },
+            None => Self::Other(Box::new(error)),
+        }
+    }
+}
+
+impl From<std::io::Error> for Cause {
+    fn from(error: std::io::Error) -> Self {
+        sqlx::Error::Io(error).into()
     }
 }
 
 impl Cause {
     pub(crate) fn sqlstate(&self) -> Option<String> {
-        sqlstate(&self.0)
+        match self {
+            Self::Said { code, .. } => Some(code.clone()),
+            Self::Other(error) => sqlstate(error),
+        }
     }
 }
 
@@ -191,10 +211,12 @@ impl std::error::Error for Cause {}
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let said = self.0.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
-        let Some(said) = said else { return fmt::Display::fmt(&self.0, f) };
-        write!(f, "{} ({})", said.message(), said.code())?;
-        let functions = said.r#where().unwrap_or_default().lines().filter(|line| is_a_function(line));
+        let (message, code, context) = match self {
+            Self::Said { message, code, context } => (message, code, context),
+            Self::Other(error) => return fmt::Display::fmt(error, f),
+        };
+        write!(f, "{message} ({code})")?;
+        let functions = context.lines().filter(|line| is_a_function(line));
         functions.take(FUNCTIONS_SAID).try_for_each(|line| write!(f, ", in {line}"))
     }
 }

@@ -16,7 +16,6 @@ mod fuse;
 mod history;
 mod loss;
 mod names;
-#[cfg(target_os = "linux")]
 mod no_delay;
 mod preflight;
 mod prove;
@@ -25,10 +24,12 @@ mod server_part;
 mod session;
 mod settings;
 mod settle;
+mod sockets;
 mod stage;
 mod statement;
 mod swap;
 mod tools;
+mod wire;
 
 pub use error::{Cause, Error};
 pub use export::export;
@@ -56,3 +57,5 @@ mod elsewhere_tests;
 mod faults_tests;
 #[cfg(test)]
 mod oracle_tests;
+#[cfg(test)]
+mod wire_tests;

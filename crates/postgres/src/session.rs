@@ -4,6 +4,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 
 use crate::error::sqlstate;
+use crate::wire::Wire;
 use crate::{Error, Settings, literal};
 
 /// What pg_dump pins so that text means the same everywhere, and more: no limit of a role or database
@@ -67,6 +68,8 @@ pub struct Session {
     pub encoding: String,
     pub superuser: bool,
     pub standby: bool,
+    /// What rows are read from without sqlx, once that was looked for and where there is one.
+    pub(crate) wire: Option<Option<Wire>>,
 }
 
 /// Connects, makes sure that it is a session of its own, and pins its settings. `purpose` ends up in
@@ -76,8 +79,16 @@ pub async fn connect(settings: &Settings, purpose: &str) -> Result<Session, Erro
     let options = settings.options()?.options(UNLIMITED).options([(MARK, mark.as_str())]);
     let connection = establish(settings, options, purpose).await?;
     let database = settings.database().to_owned();
-    let mut session =
-        Session { connection, database, pid: 0, version: 0, encoding: String::new(), superuser: false, standby: false };
+    let mut session = Session {
+        connection,
+        database,
+        pid: 0,
+        version: 0,
+        encoding: String::new(),
+        superuser: false,
+        standby: false,
+        wire: None,
+    };
     session.pin().await?;
     let (pid, version, encoding, superuser, standby, seen): (i32, i32, String, bool, bool, Option<String>) =
         sqlx::query_as(
@@ -111,7 +122,6 @@ async fn establish(settings: &Settings, options: PgConnectOptions, purpose: &str
     let limit = settings.connect_timeout();
     match tokio::time::timeout(limit, PgConnection::connect_with(&options)).await {
         Ok(Ok(connection)) => {
-            #[cfg(target_os = "linux")]
             crate::no_delay::for_all_connections();
             Ok(connection)
         }

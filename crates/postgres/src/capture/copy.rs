@@ -1,7 +1,7 @@
 use backstay_repository::{SnapshotWriter, StreamWriter};
 use bytes::BytesMut;
-use futures_util::TryStreamExt;
 
+use crate::wire::Rows;
 use crate::{Error, RowSum, Session};
 
 /// Rows are handed on in pieces of about this size.
@@ -12,8 +12,6 @@ pub(crate) enum Sink {
     Stream {
         writer: Box<StreamWriter>,
         subject: String,
-        /// What was not handed on yet.
-        piece: BytesMut,
     },
     /// Only counted and fingerprinted.
     Nowhere,
@@ -21,27 +19,23 @@ pub(crate) enum Sink {
 
 impl Sink {
     pub(crate) fn stream(writer: &SnapshotWriter, subject: &str) -> Self {
-        Self::Stream { writer: Box::new(writer.stream()), subject: subject.to_owned(), piece: BytesMut::new() }
+        Self::Stream { writer: Box::new(writer.stream()), subject: subject.to_owned() }
     }
 
-    fn gather(&mut self, row: &[u8]) {
-        if let Self::Stream { piece, .. } = self {
-            piece.extend_from_slice(row);
-        }
-    }
-
-    /// Hands on what was gathered.
-    async fn hand_on(&mut self) -> Result<(), Error> {
-        let Self::Stream { writer, subject, piece } = self else { return Ok(()) };
-        let gathered = piece.split().freeze();
-        // The next one is as large, if there is one.
-        piece.reserve(gathered.len());
-        writer.push(gathered).await.map_err(|source| Error::Store { subject: subject.clone(), source })
+    /// Takes what was gathered, and leaves room for as much.
+    async fn take(&mut self, piece: &mut BytesMut) -> Result<(), Error> {
+        let Self::Stream { writer, subject } = self else {
+            piece.clear();
+            return Ok(());
+        };
+        let taken = piece.split().freeze();
+        piece.reserve(taken.len());
+        writer.push(taken).await.map_err(|source| Error::Store { subject: subject.clone(), source })
     }
 
     pub(crate) async fn finish(self) -> Result<Option<backstay_model::Root>, Error> {
         match self {
-            Self::Stream { writer, subject, .. } => {
+            Self::Stream { writer, subject } => {
                 writer.finish().await.map(Some).map_err(|source| Error::Store { subject, source })
             }
             Self::Nowhere => Ok(None),
@@ -60,20 +54,16 @@ pub(crate) async fn copy_out(
     moved: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<(), Error> {
     let failed = &Error::copying(table, &session.database);
-    let mut rows = session.connection.copy_out_raw(sql).await.map_err(failed)?;
-    let mut said = sum.bytes();
-    while let Some(row) = rows.try_next().await.map_err(failed)? {
-        sum.push(&row);
-        sink.gather(&row);
-        if sum.bytes() - said >= PIECE_BYTES as u64 {
-            moved(sum.bytes() - said);
-            said = sum.bytes();
-            sink.hand_on().await?;
+    let mut rows = Rows::begin(session, sql).await.map_err(failed)?;
+    let mut piece = BytesMut::new();
+    let mut more = true;
+    while more {
+        more = rows.read(&mut piece).await.map_err(failed)?;
+        if piece.len() >= PIECE_BYTES || !more && !piece.is_empty() {
+            sum.push(&piece);
+            moved(piece.len() as u64);
+            sink.take(&mut piece).await?;
         }
-    }
-    if sum.bytes() > said {
-        moved(sum.bytes() - said);
-        sink.hand_on().await?;
     }
     if sum.is_whole() {
         Ok(())
