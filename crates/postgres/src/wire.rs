@@ -60,11 +60,7 @@ impl<'a> Rows<'a> {
 #[derive(Debug)]
 pub(crate) struct Wire {
     socket: TcpStream,
-    /// What was received and not looked at yet.
-    inbox: BytesMut,
-    /// Bytes that are still to come of the row that is being received.
-    row_left: usize,
-    refusal: Option<Cause>,
+    answer: Answer,
 }
 
 impl Wire {
@@ -80,32 +76,41 @@ impl Wire {
         };
         let socket = sockets::open().into_iter().find(is_ours)?;
         let socket = TcpStream::from_std(socket).ok()?;
-        Some(Self { socket, inbox: BytesMut::new(), row_left: 0, refusal: None })
+        Some(Self { socket, answer: Answer::default() })
     }
 
     async fn ask(&mut self, sql: &str) -> io::Result<()> {
+        self.answer = Answer::default();
         let length = u32::try_from(4 + sql.len() + 1).map_err(io::Error::other)?;
         self.socket.write_all(&[b"Q", &length.to_be_bytes()[..], sql.as_bytes(), b"\0"].concat()).await
     }
 
     async fn read(&mut self, rows: &mut BytesMut) -> Result<bool, Cause> {
-        self.inbox.reserve(READ_BYTES);
-        if self.socket.read_buf(&mut self.inbox).await? == 0 {
+        self.answer.received.reserve(READ_BYTES);
+        if self.socket.read_buf(&mut self.answer.received).await? == 0 {
             let closed = io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection");
-            return Err(self.refusal.take().unwrap_or_else(|| closed.into()));
+            return Err(self.answer.refusal.take().unwrap_or_else(|| closed.into()));
         }
-        let ready = self.sort(rows)?;
-        // Something that came right behind is read to its end, or sqlx would find its second half.
-        if !ready || !self.inbox.is_empty() {
-            return Ok(true);
-        }
-        self.refusal.take().map_or(Ok(false), Err)
+        self.answer.take_apart(rows)
     }
+}
 
-    /// Takes what was received apart, as far as it is whole. Says whether the server is done.
-    fn sort(&mut self, rows: &mut BytesMut) -> Result<bool, Cause> {
-        let mut rest = &self.inbox[..];
-        let mut ready = false;
+/// What the server sends from a COPY on until it waits for the next statement.
+#[derive(Debug, Default)]
+struct Answer {
+    /// What was not taken apart yet: the head of a message.
+    received: BytesMut,
+    /// Bytes that are still to come of the row that is being received.
+    row_left: usize,
+    refusal: Option<Cause>,
+    /// The server waits.
+    ready: bool,
+}
+
+impl Answer {
+    /// Appends the rows, or parts of them, among what was received. Says whether more is to come.
+    fn take_apart(&mut self, rows: &mut BytesMut) -> Result<bool, Cause> {
+        let mut rest = &self.received[..];
         loop {
             let (row, after) = rest.split_at(self.row_left.min(rest.len()));
             rows.extend_from_slice(row);
@@ -123,15 +128,19 @@ impl Wire {
             rest = after;
             match kind {
                 b'E' => self.refusal = Some(refusal(body)),
-                b'Z' => ready = true,
+                b'Z' => self.ready = true,
                 // It begins or ends to send rows, or says something that nobody asked for.
                 b'H' | b'c' | b'C' | b'N' | b'S' | b'A' => {}
                 _ => return Err(broken(kind)),
             }
         }
-        let sorted = self.inbox.len() - rest.len();
-        self.inbox.advance(sorted);
-        Ok(ready)
+        let taken = self.received.len() - rest.len();
+        self.received.advance(taken);
+        // What came right behind is read to its end, or sqlx would find its second half.
+        if !self.ready || !self.received.is_empty() {
+            return Ok(true);
+        }
+        self.refusal.take().map_or(Ok(false), Err)
     }
 }
 
@@ -151,4 +160,43 @@ fn refusal(body: &[u8]) -> Cause {
 fn broken(kind: u8) -> Cause {
     let why = format!("the server sent a message of kind {} among rows", kind.escape_ascii());
     io::Error::new(io::ErrorKind::InvalidData, why).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap();
+        [&[kind][..], &length.to_be_bytes(), body].concat()
+    }
+
+    #[test]
+    fn an_answer_is_the_same_wherever_it_is_cut() {
+        let asked = [message(b'H', b"\0\0\0"), message(b'd', b"1\tone\n"), message(b'd', b"")].concat();
+        let told = [message(b'S', b"TimeZone\0UTC\0"), message(b'd', b"2\ttwo\n"), message(b'c', b"")].concat();
+        let ended = [message(b'C', b"COPY 2\0"), message(b'Z', b"I"), message(b'N', b"SWARNING\0\0")].concat();
+        let all = [asked, told, ended].concat();
+        for cut in 0..all.len() {
+            let (mut answer, mut rows) = (Answer::default(), BytesMut::new());
+            answer.received.extend_from_slice(&all[..cut]);
+            let more = answer.take_apart(&mut rows).unwrap();
+            let whole = cut == all.len() - message(b'N', b"SWARNING\0\0").len();
+            assert_eq!(more, !whole, "cut at {cut}");
+            answer.received.extend_from_slice(&all[cut..]);
+            assert!(!answer.take_apart(&mut rows).unwrap(), "cut at {cut}");
+            assert_eq!(rows, "1\tone\n2\ttwo\n", "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_said_once_the_server_waits_again() {
+        let (mut answer, mut rows) = (Answer::default(), BytesMut::new());
+        answer.received.extend_from_slice(&message(b'E', b"SERROR\0C22012\0Mdivision by zero\0\0"));
+        assert!(answer.take_apart(&mut rows).unwrap());
+        answer.received.extend_from_slice(&message(b'Z', b"E"));
+        assert_eq!(answer.take_apart(&mut rows).unwrap_err().to_string(), "division by zero (22012)");
+        answer.received.extend_from_slice(&message(b'R', b"no answer to a COPY"));
+        assert!(answer.take_apart(&mut rows).is_err());
+    }
 }
