@@ -57,9 +57,9 @@ def repeated_copies(bench, tools):
     for case, change in changes:
         bench.say(case)
         change()
-        bench.cluster.sql("checkpoint")
         took, added = {}, {}
         for tool in tools:
+            bench.at_rest()
             before = tool.stored()
             took[tool.name] = Series([tool.copy()])
             added[tool.name] = tool.stored() - before

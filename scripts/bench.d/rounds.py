@@ -1,5 +1,7 @@
 """How measurements are repeated: every tool once a round."""
 
+import os
+
 from measure import Series
 from tools import Backstay
 
@@ -17,12 +19,19 @@ class Bench:
             more["program"] = f"{self.programs}/backstay"
         return kind(f"{self.work}/{name}", self.cluster, database, **more)
 
+    def at_rest(self):
+        """Nothing is left to be written of what was done before, by the server or to the disk: in a row of tools each
+        would pay for the one before it."""
+        self.cluster.sql("checkpoint")
+        os.sync()
+
     def in_turn(self, tools, act):
         """Every tool once a round, each round beginning with another one, so that a drift of the machine hits all."""
         series = {tool.name: Series() for tool in tools}
         for round in range(self.rounds):
             shift = round % len(tools)
             for tool in tools[shift:] + tools[:shift]:
+                self.at_rest()
                 run = act(tool)
                 series[tool.name].runs.append(run)
                 self.say(f"  {tool.name}: {run.seconds:.2f} s, {run.memory / MIB:.0f} MiB")
