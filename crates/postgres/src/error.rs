@@ -202,7 +202,7 @@ impl Cause {
     pub(crate) fn sqlstate(&self) -> Option<String> {
         match self {
             Self::Said { code, .. } => Some(code.clone()),
-            Self::Other(error) => sqlstate(error),
+            Self::Other(_) => None,
         }
     }
 }

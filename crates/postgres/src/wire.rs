@@ -37,8 +37,8 @@ impl<'a> Rows<'a> {
             None => wire.insert(Wire::of(connection).await),
         };
         let Some(wire) = wire else { return Ok(Self::Sqlx(connection.copy_out_raw(sql).await?)) };
-        // Afterwards no answer is on its way that sqlx waits for.
-        connection.ping().await?;
+        // Reads what sqlx still waits for, if there is anything: as it does itself before its own COPY.
+        connection.flush().await?;
         wire.ask(sql).await?;
         Ok(Self::Wire(wire))
     }
