@@ -1,5 +1,6 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures_util::join;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -131,8 +132,9 @@ pub(crate) async fn damage(store: &dyn Store, right: &Description) -> Result<Vec
 pub(crate) async fn mend(store: &dyn Store, right: &Description) -> Result<(), Error> {
     let bytes = Bytes::from(right.write()?);
     let mut mended = false;
-    for key in [DESCRIPTION, DESCRIPTION_COPY] {
-        if !matches!(read(store, key).await, Ok(Some(description)) if description == *right) {
+    let copies = join!(read(store, DESCRIPTION), read(store, DESCRIPTION_COPY));
+    for (key, copy) in [(DESCRIPTION, copies.0), (DESCRIPTION_COPY, copies.1)] {
+        if !matches!(copy, Ok(Some(description)) if description == *right) {
             store.put(key, bytes.clone(), Put::Replace).await.map_err(Error::store(key))?;
             mended = true;
         }

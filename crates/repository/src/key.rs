@@ -170,6 +170,7 @@ pub(crate) async fn add(
 /// Tries every key of the secret's kind.
 pub(crate) async fn master(
     store: &dyn Store,
+    paths: Vec<String>,
     description: &Description,
     secret: &Secret,
 ) -> Result<Zeroizing<[u8; 32]>, Error> {
@@ -177,7 +178,7 @@ pub(crate) async fn master(
         return Err(Error::KeyMissing { location: store.location() });
     };
     let mut damaged = None;
-    for path in paths(store).await? {
+    for path in paths {
         let record = match read(store, &path).await {
             Ok(Some(record)) => record,
             Ok(None) => continue,

@@ -30,7 +30,7 @@ impl Repository {
         let (clock, host) = (self.clock(), &self.options().host);
         let id = key::add(self.store(), self.description(), self.master(), secret, clock, host).await?;
         // Read back: a key that does not open must not be trusted with the last copy.
-        let opened = key::master(self.store(), self.description(), secret).await?;
+        let opened = key::master(self.store(), key::paths(self.store()).await?, self.description(), secret).await?;
         if *opened == **self.master() { Ok(id) } else { Err(Error::WrongKey { location: self.location() }) }
     }
 

@@ -125,8 +125,13 @@ impl Standing {
     }
 
     async fn beat(&self) -> Result<(), Error> {
-        let mut claim = self.inner.claim.lock().await;
         self.ensure().await?;
+        self.renew().await
+    }
+
+    /// For whoever has just looked at the claim, with [`Self::ensure`].
+    async fn renew(&self) -> Result<(), Error> {
+        let mut claim = self.inner.claim.lock().await;
         claim.beat += 1;
         let began = self.inner.repository.clock().elapsed();
         self.inner.repository.put_claim(&self.inner.key, &claim).await?;
@@ -141,10 +146,10 @@ impl Standing {
         Ok(())
     }
 
-    /// Says that a snapshot of this id is in the making.
+    /// Says that a snapshot of this id is in the making. For whoever has just looked at the claim, with [`Self::ensure`].
     pub(crate) async fn reserve(&self, environment: &Environment, id: &SnapshotId) -> Result<(), Error> {
         self.inner.claim.lock().await.reserved.push((environment.clone(), id.clone()));
-        if self.inner.written { self.beat().await } else { Ok(()) }
+        if self.inner.written { self.renew().await } else { Ok(()) }
     }
 
     pub(crate) fn key(&self) -> &str {

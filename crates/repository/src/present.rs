@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use backstay_model::{Environment, Judgement, ObjectId, Verdict};
 use chrono::{DateTime, Utc};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, join, stream};
 
 use crate::reach::{Reach, Small};
 use crate::{Error, Repository, names};
@@ -23,12 +23,14 @@ pub(crate) struct Present {
 impl Repository {
     /// Whatever cannot be read is not present. That is how the next snapshot heals it.
     pub(crate) async fn present(&self, environment: &Environment) -> Result<Present, Error> {
-        let damaged = self.known_damage().await?;
-        let keys = newest_snapshots(self.keys_in(names::MANIFESTS).await?, environment);
+        let (damaged, keys) = join!(self.known_damage(), self.keys_in(names::MANIFESTS));
+        let (damaged, keys) = (damaged?, newest_snapshots(keys?, environment));
         let mut present = Present::default();
         let mut lists = HashSet::new();
-        for key in keys {
-            match self.reach_since(&key, &damaged).await {
+        let mut reaches =
+            stream::iter(keys).map(async |key| self.reach_since(&key, &damaged).await).buffered(SIDE_BY_SIDE);
+        while let Some(reach) = reaches.next().await {
+            match reach {
                 Ok(Some((mut reach, spoilt))) => {
                     reach.small.retain(|_, small| !spoilt.contains(&small.bundle));
                     present.small.extend(std::mem::take(&mut reach.small));

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backstay_model::{Clock, Environment, ObjectId, Root};
 use bytes::Bytes;
+use futures_util::join;
 use zeroize::Zeroizing;
 
 use crate::description::{self, Cipher, Description};
@@ -89,13 +90,14 @@ impl Repository {
 
     async fn open_patiently(store: Arc<dyn Store>, secret: &Secret, options: Options) -> Result<Self, Error> {
         let location = store.location();
-        let Some((description, _)) = description::find(&*store).await? else {
+        let (found, key_paths) = join!(description::find(&*store), key::paths(&*store));
+        let Some((description, _)) = found? else {
             ensure_no_snapshots(&*store).await?;
             return Err(Error::NotARepository { location });
         };
         let master = match (description.is_sealed(), secret) {
             (true, Secret::None) => return Err(Error::KeyMissing { location }),
-            (true, secret) => match key::master(&*store, &description, secret).await {
+            (true, secret) => match key::master(&*store, key_paths?, &description, secret).await {
                 Err(Error::WrongKey { .. }) if description::copies_differ(&*store, &description).await => {
                     return Err(Error::damaged(names::DESCRIPTION, Flaw::Identity, None));
                 }
@@ -173,11 +175,16 @@ impl Repository {
             return Err(Error::LeaseTooNarrow { purpose: lease.purpose().describe(), action: "take a snapshot" });
         }
         let began = Began { at: self.clock().now(), elapsed: self.clock().elapsed() };
-        let id = self.reserve(&lease.standing(), environment).await?;
-        description::mend(self.store(), self.description()).await?;
-        let doomed = self.doomed().await?;
-        let present = self.present(environment).await?;
-        let session = Session::new(self, environment, id, lease.standing(), (present, doomed), began);
+        let standing = lease.standing();
+        // None of them waits for another; and none is left half-way where another fails.
+        let (id, mended, doomed, present) = join!(
+            self.reserve(&standing, environment),
+            description::mend(self.store(), self.description()),
+            self.doomed(),
+            self.present(environment),
+        );
+        mended?;
+        let session = Session::new(self, environment, id?, standing, (present?, doomed?), began);
         Ok(SnapshotWriter::new(Arc::new(session)))
     }
 

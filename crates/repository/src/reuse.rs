@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use backstay_model::{Environment, ObjectId, Place, SnapshotId};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, join, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::reach::{Reach, Stored};
@@ -18,6 +18,12 @@ const HURT_MAX: usize = 1000;
 pub(crate) struct Condemned {
     pub(crate) at: chrono::DateTime<chrono::Utc>,
     pub(crate) objects: Vec<ObjectId>,
+}
+
+/// What a snapshot needs, and where it is to be looked for whether it is condemned.
+pub(crate) struct Needs {
+    objects: HashSet<ObjectId>,
+    condemned: Vec<String>,
 }
 
 impl Repository {
@@ -48,17 +54,22 @@ impl Repository {
         }
     }
 
+    pub(crate) async fn needs_of(&self, reach: &Reach) -> Result<Needs, Error> {
+        let (objects, condemned) = join!(self.all_objects(reach), self.keys_in(names::CONDEMNED));
+        Ok(Needs { objects: objects?, condemned: condemned? })
+    }
+
     /// Looks that everything a snapshot needs and did not write itself is still there, and takes what it
     /// needs back from what is condemned. Returns what of it is or was among the condemned, `doomed` being
     /// those that were when it began: of these each was looked at, whoever wrote it, because a prune that
     /// saw nothing of this snapshot may have deleted it since, and said so no more.
     pub(crate) async fn ensure_to_be_had(
         &self,
-        reach: &Reach,
+        needs: &Needs,
         written: &HashSet<ObjectId>,
         doomed: &HashSet<ObjectId>,
     ) -> Result<Vec<ObjectId>, Error> {
-        let needed = self.all_objects(reach).await?;
+        let needed = &needs.objects;
         let reused: HashSet<_> = needed.iter().filter(|id| !written.contains(id)).copied().collect();
         if !reused.is_empty() {
             let listed = self.keys_in(names::OBJECTS).await?;
@@ -66,7 +77,7 @@ impl Repository {
             // What a listing does not show yet may be there all the same.
             self.ensure_there(reused.iter().filter(|id| !there.contains(id)).copied().collect()).await?;
         }
-        let mut wary = self.pardon(&needed, &reused).await?;
+        let mut wary = self.pardon(&needs.condemned, needed, &reused).await?;
         wary.extend(needed.intersection(doomed));
         wary.sort_unstable();
         wary.dedup();
@@ -87,19 +98,24 @@ impl Repository {
         Ok(())
     }
 
-    /// Strikes what is needed from what prune condemned, having stored again what is reused. Prune reads
+    /// Strikes what is needed from the `lists` of what prune condemned, having stored again what is reused. Prune reads
     /// the list again before it deletes, so nothing depends on its seeing the manifest in time.
-    async fn pardon(&self, needed: &HashSet<ObjectId>, reused: &HashSet<ObjectId>) -> Result<Vec<ObjectId>, Error> {
+    async fn pardon(
+        &self,
+        lists: &[String],
+        needed: &HashSet<ObjectId>,
+        reused: &HashSet<ObjectId>,
+    ) -> Result<Vec<ObjectId>, Error> {
         let mut pardoned = Vec::new();
-        for key in self.keys_in(names::CONDEMNED).await? {
-            let Some(condemned) = self.readable_condemned(&key).await? else { continue };
+        for key in lists {
+            let Some(condemned) = self.readable_condemned(key).await? else { continue };
             let (wanted, rest): (Vec<_>, Vec<_>) = condemned.objects.into_iter().partition(|id| needed.contains(id));
             if wanted.is_empty() {
                 continue;
             }
             let again = stream::iter(wanted.iter().filter(|id| reused.contains(id)).copied());
             again.map(|id| self.store_again(id)).buffer_unordered(SIDE_BY_SIDE).try_collect::<()>().await?;
-            self.put_record(&key, &Condemned { at: condemned.at, objects: rest }).await?;
+            self.put_record(key, &Condemned { at: condemned.at, objects: rest }).await?;
             pardoned.extend(wanted);
         }
         Ok(pardoned)
@@ -114,8 +130,9 @@ impl Repository {
 
     /// A manifest that was written too late stays only if it has all it needs.
     pub(crate) async fn take_back_if_incomplete(&self, stored: &Stored, reach: &Reach) -> Result<(), Error> {
-        let whole = self.ensure_to_be_had(reach, &HashSet::new(), &HashSet::new()).await;
-        if whole.is_ok() { Ok(()) } else { self.take_back(stored).await }
+        let whole =
+            async { self.ensure_to_be_had(&self.needs_of(reach).await?, &HashSet::new(), &HashSet::new()).await };
+        if whole.await.is_ok() { Ok(()) } else { self.take_back(stored).await }
     }
 
     pub(crate) async fn take_back(&self, stored: &Stored) -> Result<(), Error> {

@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backstay_model::{Environment, Manifest, ObjectId, Place, Root, SnapshotId};
 use bytes::Bytes;
+use futures_util::join;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::chunk::CHUNK_MAX;
 use crate::claim::Sightings;
 use crate::lease::Standing;
 use crate::names;
@@ -16,8 +18,9 @@ use crate::task::compute;
 use crate::writer::StreamWriter;
 use crate::{Error, Put, Repository, StoreError};
 
-/// Chunks of one snapshot in memory at once, over all its streams.
-const CHUNKS_IN_FLIGHT: usize = 6;
+/// Bytes of one snapshot's chunks in memory at once, over all its streams: as they were read, then as they are stored.
+const BYTES_IN_FLIGHT: usize = 16 << 20;
+const _: () = assert!(CHUNK_MAX <= BYTES_IN_FLIGHT);
 /// A bundle is stored when it is this long.
 const BUNDLE_BYTES: usize = 1 << 20;
 /// What prune condemned may be gone a day later; half of that is margin for a slow commit.
@@ -31,7 +34,7 @@ pub(crate) struct Session {
     pub(crate) id: SnapshotId,
     lease: Standing,
     began: Began,
-    slots: Arc<Semaphore>,
+    room: Arc<Semaphore>,
     stored: AtomicU64,
     present: Mutex<Present>,
     /// What was condemned when this began.
@@ -62,7 +65,7 @@ impl Session {
             id,
             lease,
             began,
-            slots: Arc::new(Semaphore::new(CHUNKS_IN_FLIGHT)),
+            room: Arc::new(Semaphore::new(BYTES_IN_FLIGHT)),
             stored: AtomicU64::new(0),
             present: Mutex::new(present),
             doomed,
@@ -83,9 +86,11 @@ impl Session {
         self.stored.load(Ordering::Relaxed)
     }
 
-    pub(crate) async fn slot(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let slot = Arc::clone(&self.slots).acquire_owned().await;
-        slot.map_err(|_| Error::Stopped { action: "writing a stream" })
+    /// Waits until a chunk of so many bytes may be in memory.
+    pub(crate) async fn room_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+        let stopped = || Error::Stopped { action: "writing a stream" };
+        let bytes = u32::try_from(bytes).map_err(|_| stopped())?;
+        Arc::clone(&self.room).acquire_many_owned(bytes).await.map_err(|_| stopped())
     }
 
     fn present(&self) -> MutexGuard<'_, Present> {
@@ -102,18 +107,37 @@ impl Session {
 
     /// Stores an object unless it is there already.
     pub(crate) async fn keep(self: &Arc<Self>, kind: Kind, plaintext: Bytes) -> Result<ObjectId, Error> {
+        let (id, sealed) = self.seal_new(kind, plaintext).await?;
+        if let Some(sealed) = sealed {
+            self.put(&id, sealed).await?;
+        }
+        Ok(id)
+    }
+
+    /// The same for a chunk, which gives back the room it needs no longer once it is sealed.
+    pub(crate) async fn keep_chunk(
+        self: &Arc<Self>,
+        plaintext: Bytes,
+        mut room: OwnedSemaphorePermit,
+    ) -> Result<ObjectId, Error> {
+        let (id, sealed) = self.seal_new(Kind::Chunk, plaintext).await?;
+        if let Some(sealed) = sealed {
+            drop(room.split(room.num_permits().saturating_sub(sealed.len())));
+            self.put(&id, sealed).await?;
+        }
+        Ok(id)
+    }
+
+    /// The id of an object, and what is to be stored where it is not there already.
+    async fn seal_new(self: &Arc<Self>, kind: Kind, plaintext: Bytes) -> Result<(ObjectId, Option<Vec<u8>>), Error> {
         let session = Arc::clone(self);
-        let (id, sealed) = compute(move || {
+        compute(move || {
             let keys = session.keys();
             let id = keys.id(kind, &plaintext);
             let sealed = (!session.has(&id)).then(|| keys.seal_object(&id, &plaintext));
             (id, sealed)
         })
-        .await?;
-        if let Some(sealed) = sealed {
-            self.put(&id, sealed).await?;
-        }
-        Ok(id)
+        .await
     }
 
     async fn put(&self, id: &ObjectId, sealed: Vec<u8>) -> Result<(), Error> {
@@ -151,6 +175,10 @@ impl Session {
         id
     }
 
+    async fn close_open_bundle(self: &Arc<Self>) -> Result<(), Error> {
+        self.close_bundle(&mut *self.bundle.lock().await).await
+    }
+
     async fn close_bundle(self: &Arc<Self>, open: &mut Option<ObjectId>) -> Result<(), Error> {
         let Some(id) = *open else { return Ok(()) };
         let plaintext = self.repository.open_bundle(&id).unwrap_or_default();
@@ -167,18 +195,23 @@ impl Session {
             let found = format!("{}/{}", manifest.environment, manifest.id);
             return Err(Error::OtherManifest { found, wanted: format!("{}/{}", self.environment, self.id) });
         }
-        self.close_bundle(&mut *self.bundle.lock().await).await?;
+        // Here and below, what does not wait for the other is done beside it: a store may be far away.
         let reach = self.reach(&manifest).await?;
-        let root = self.store_reach(&reach).await?;
+        let (closed, root, needs) =
+            join!(self.close_open_bundle(), self.store_reach(&reach), self.repository.needs_of(&reach));
+        let ((), root, needs) = (closed?, root?, needs?);
         self.barrier().await?;
         let written = self.written().clone();
-        let wary = self.repository.ensure_to_be_had(&reach, &written, &self.doomed).await?;
-        self.may_commit().await?;
+        let wary = self.repository.ensure_to_be_had(&needs, &written, &self.doomed).await?;
+        let (allowed, free) = join!(self.may_commit(), self.repository.ensure_free(&manifest));
+        allowed.and(free)?;
         manifest.committed_at = self.repository.clock().now();
         let stored = Stored { manifest, reach: root };
-        self.repository.put_manifest(&stored).await?;
+        let sent = self.repository.send_manifest(&stored).await?;
+        let (arrived, allowed) = join!(self.repository.ensure_arrived(sent, &stored.manifest), self.may_commit());
+        arrived?;
         // Whoever slept through the whole of the above must not leave a manifest without its objects.
-        if let Err(error) = self.may_commit().await {
+        if let Err(error) = allowed {
             self.repository.take_back_if_incomplete(&stored, &reach).await?;
             return Err(error);
         }
@@ -227,40 +260,61 @@ impl Drop for Session {
     }
 }
 
+/// A manifest on its way, and what the store said.
+struct Sent {
+    key: String,
+    sealed: Bytes,
+    reply: Result<(), StoreError>,
+}
+
 impl Repository {
-    async fn put_manifest(&self, stored: &Stored) -> Result<(), Error> {
-        let (environment, id) = (&stored.manifest.environment, &stored.manifest.id);
-        let key = names::manifest(environment, id);
+    /// Some stores write over what is there although asked not to.
+    async fn ensure_free(&self, manifest: &Manifest) -> Result<(), Error> {
+        match self.record_bytes(&names::manifest(&manifest.environment, &manifest.id)).await? {
+            Some(_) => Err(taken(manifest)),
+            None => Ok(()),
+        }
+    }
+
+    async fn send_manifest(&self, stored: &Stored) -> Result<Sent, Error> {
+        let key = names::manifest(&stored.manifest.environment, &stored.manifest.id);
         let json = serde_json::to_vec(stored).map_err(|source| Error::Encode { subject: key.clone(), source })?;
         let sealed = Bytes::from(self.keys().seal_record(&key, &json));
-        let taken = || Error::SnapshotTaken { environment: environment.clone(), id: id.clone() };
-        // Some stores write over what is there although asked not to.
-        if self.record_bytes(&key).await?.is_some() {
-            return Err(taken());
-        }
-        let put = self.store().put(&key, sealed.clone(), Put::Create).await;
-        if put.is_ok() {
+        let reply = self.store().put(&key, sealed.clone(), Put::Create).await;
+        if reply.is_ok() {
             self.store().barrier().await.map_err(Error::store(&key))?;
         }
-        // The reply to a write that succeeded may have been lost: what is there decides.
-        match (put, self.record_bytes(&key).await) {
-            (_, Ok(Some(found))) if found == sealed => Ok(()),
-            (Ok(()) | Err(StoreError::AlreadyThere { .. }), Ok(_)) => Err(taken()),
-            (Err(source), _) => Err(Error::Store { subject: key, source }),
+        Ok(Sent { key, sealed, reply })
+    }
+
+    /// The reply to a write that succeeded may have been lost: what is there decides.
+    async fn ensure_arrived(&self, sent: Sent, manifest: &Manifest) -> Result<(), Error> {
+        match (sent.reply, self.record_bytes(&sent.key).await) {
+            (_, Ok(Some(found))) if found == sent.sealed => Ok(()),
+            (Ok(()) | Err(StoreError::AlreadyThere { .. }), Ok(_)) => Err(taken(manifest)),
+            (Err(source), _) => Err(Error::Store { subject: sent.key, source }),
             (Ok(()), Err(error)) => Err(error),
         }
     }
 }
 
+fn taken(manifest: &Manifest) -> Error {
+    Error::SnapshotTaken { environment: manifest.environment.clone(), id: manifest.id.clone() }
+}
+
 impl Repository {
     /// An id greater than every snapshot's of the environment, committed or in the making.
     pub(crate) async fn reserve(&self, lease: &Standing, environment: &Environment) -> Result<SnapshotId, Error> {
-        let mut keys = self.keys_in(&names::manifests_of(environment)).await?;
+        let folder = names::manifests_of(environment);
+        let (stands, keys, others) =
+            join!(lease.ensure(), self.keys_in(&folder), self.reserved_by_others(lease, environment));
+        stands?;
+        let mut keys = keys?;
         // A moment reads like a number, so the greatest name is the newest.
         keys.sort_unstable();
         let newest = keys.iter().rev().find_map(|key| names::snapshot_of(key)).map(|(_, id)| id);
         let mut taken: Vec<SnapshotId> = newest.into_iter().collect();
-        taken.extend(self.reserved_by_others(lease, environment).await?);
+        taken.extend(others?);
         for collisions in 0..RESERVATIONS_MAX {
             let now = SnapshotId::at(self.clock().now());
             let next = taken.iter().max().map(SnapshotId::successor).filter(|next| *next > now);

@@ -13,7 +13,7 @@ use crate::task::{Task, compute};
 /// Streams shorter than this share an object with others.
 pub(crate) const SMALL_BYTES: u64 = 64 << 10;
 /// Chunks of one stream that are sealed and stored side by side.
-const FLYING_MAX: usize = 3;
+const FLYING_MAX: usize = 8;
 const BUFFER_BYTES: usize = CHUNK_MAX + (1 << 20);
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -158,14 +158,10 @@ impl StreamWriter {
         while self.flying.len() >= FLYING_MAX {
             self.settle().await?;
         }
-        let slot = self.session.slot().await?;
+        let bytes = chunk.len();
+        let room = self.session.room_for(bytes).await?;
         let session = Arc::clone(&self.session);
-        self.flying.push_back(Task::start(async move {
-            let bytes = chunk.len();
-            let id = session.keep(Kind::Chunk, chunk).await?;
-            drop(slot);
-            Ok((id, bytes))
-        }));
+        self.flying.push_back(Task::start(async move { Ok((session.keep_chunk(chunk, room).await?, bytes)) }));
         Ok(())
     }
 
