@@ -21,7 +21,21 @@ pub(crate) fn open() -> Vec<TcpStream> {
         .collect()
 }
 
+/// Whoever waits for this socket sleeps until so many bytes are there to be read.
+#[cfg(target_os = "linux")]
+pub(crate) fn wake_at(socket: &impl std::os::fd::AsFd, bytes: usize) {
+    use nix::sys::socket::SetSockOpt;
+    use nix::{libc, setsockopt_impl, sockopt_impl};
+
+    sockopt_impl!(LowWater, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, usize);
+    // Without it there is more waking, and nothing else.
+    let _ = LowWater.set(socket, &bytes);
+}
+
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn open() -> Vec<TcpStream> {
     Vec::new()
 }
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn wake_at(_socket: &impl std::os::fd::AsFd, _bytes: usize) {}

@@ -4,18 +4,28 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use futures_util::stream::BoxStream;
+use rustix::io::Errno;
 use sqlx::{Connection, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::{Cause, Session, sockets};
 
 /// What is read at once, if so much is there.
 const READ_BYTES: usize = 256 << 10;
+/// The server sends 8 KiB at a time. To be woken for each costs more than to read them, so of a long answer this much is
+/// waited for.
+const GULP_BYTES: usize = 128 << 10;
+/// An answer is long from here on.
+const LONG_BYTES: usize = 1 << 20;
+/// The end of a long answer may be less than a gulp: what is there is read after this time.
+const GULP_TIME: Duration = Duration::from_millis(2);
 
 /// The two ends of this session, unless it is encrypted. Without TCP there are none.
 const ENDS: &str = "
@@ -61,6 +71,10 @@ impl<'a> Rows<'a> {
 pub(crate) struct Wire {
     socket: TcpStream,
     answer: Answer,
+    /// Bytes of this answer so far.
+    bytes: usize,
+    /// It is long: who waits for the socket sleeps until a gulp is there.
+    gulps: bool,
 }
 
 impl Wire {
@@ -76,22 +90,59 @@ impl Wire {
         };
         let socket = sockets::open().into_iter().find(is_ours)?;
         let socket = TcpStream::from_std(socket).ok()?;
-        Some(Self { socket, answer: Answer::default() })
+        Some(Self { socket, answer: Answer::default(), bytes: 0, gulps: false })
     }
 
     async fn ask(&mut self, sql: &str) -> io::Result<()> {
-        self.answer = Answer::default();
+        (self.answer, self.bytes) = (Answer::default(), 0);
         let length = u32::try_from(4 + sql.len() + 1).map_err(io::Error::other)?;
         self.socket.write_all(&[b"Q", &length.to_be_bytes()[..], sql.as_bytes(), b"\0"].concat()).await
     }
 
     async fn read(&mut self, rows: &mut BytesMut) -> Result<bool, Cause> {
         self.answer.received.reserve(READ_BYTES);
-        if self.socket.read_buf(&mut self.answer.received).await? == 0 {
+        let bytes = self.receive().await?;
+        if bytes == 0 {
             let closed = io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection");
             return Err(self.answer.refusal.take().unwrap_or_else(|| closed.into()));
         }
-        self.answer.take_apart(rows)
+        self.bytes += bytes;
+        let more = self.answer.take_apart(rows);
+        // Whoever uses the session next waits for less.
+        self.gulp(matches!(more, Ok(true)) && self.bytes >= LONG_BYTES);
+        more
+    }
+
+    async fn receive(&mut self) -> io::Result<usize> {
+        if !self.gulps {
+            return self.socket.read_buf(&mut self.answer.received).await;
+        }
+        loop {
+            match self.socket.try_read_buf(&mut self.answer.received) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+            if let Ok(ready) = timeout(GULP_TIME, self.socket.readable()).await {
+                ready?;
+                continue;
+            }
+            // Nobody says so when there is less than a gulp.
+            let received = &mut self.answer.received;
+            let before = received.len();
+            received.resize(before + GULP_BYTES, 0);
+            let read = rustix::io::read(&self.socket, &mut received[before..]);
+            received.truncate(before + read.unwrap_or_default());
+            if read != Err(Errno::AGAIN) {
+                return Ok(read?);
+            }
+        }
+    }
+
+    fn gulp(&mut self, gulps: bool) {
+        if self.gulps != gulps {
+            self.gulps = gulps;
+            sockets::wake_at(&self.socket, if gulps { GULP_BYTES } else { 1 });
+        }
     }
 }
 
