@@ -15,6 +15,7 @@ use backstay_part::{Captured, Contents};
 use backstay_repository::SnapshotWriter;
 use backstay_run::Context;
 use bytes::Bytes;
+use futures_util::try_join;
 use tokio::io::AsyncReadExt;
 
 use self::dumped::Dumped;
@@ -25,6 +26,7 @@ use crate::schema::SchemaDump;
 use crate::session::connect;
 use crate::{
     DatabaseFacts, Error, MatviewFacts, Moment, ServerFacts, ServerPart, Session, Settings, TableFacts, history, loss,
+    schema,
 };
 
 const PIECE_BYTES: usize = 256 << 10;
@@ -143,8 +145,6 @@ impl OneDatabase<'_> {
         let root = self.store(&dump, &facts.schema_stream).await?;
         contents.insert(facts.schema_stream.clone(), root);
         facts.not_covered.extend(dump.said.iter().map(|line| format!("pg_dump says: {line}")));
-        facts.objects = dump.objects;
-        server.pg_dump = dump.version;
 
         let (block_bytes,): (i32,) = session
             .row("read the block size", "select pg_catalog.current_setting('block_size')::pg_catalog.int4")
@@ -159,7 +159,10 @@ impl OneDatabase<'_> {
             workers: self.part.options().workers,
             block_bytes: u64::try_from(block_bytes).unwrap_or(8192),
         };
-        let rows = rows::copy_all(&mut session, &relations, tables, &plan).await?;
+        let major = session.major();
+        let objects = schema::objects_of(self.part.tools().as_ref(), major, dump.archive.path());
+        let (objects, rows) = try_join!(objects, rows::copy_all(&mut session, &relations, tables, &plan))?;
+        (facts.objects, server.pg_dump) = (objects, dump.version);
         contents.extend(rows.contents);
         facts.tables = rows.tables;
         let (large_objects, streams) = self.large_objects(&mut session).await?;

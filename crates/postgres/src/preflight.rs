@@ -2,6 +2,7 @@
 
 use backstay_model::{Finding, Severity, with_causes};
 use backstay_run::Context;
+use futures_util::join;
 
 use crate::catalog::relations;
 use crate::session::connect;
@@ -71,8 +72,10 @@ async fn look_at(part: &ServerPart, database: &Database, session: &mut Session) 
     let (major, name) = (session.major(), session.database.clone());
     let standby = if session.standby { ", a standby" } else { "" };
     findings.push(finding(Severity::Good, format!("PostgreSQL {major}{standby} on {}", database.settings.server())));
-    for tool in [Tool::PgDump, Tool::PgRestore] {
-        findings.push(match part.tools().version(tool, major).await {
+    let version = async |tool| (tool, part.tools().version(tool, major).await);
+    let versions = join!(version(Tool::PgDump), version(Tool::PgRestore));
+    for (tool, version) in [versions.0, versions.1] {
+        findings.push(match version {
             Ok(version) => finding(Severity::Good, format!("{} {version}", tool.program())),
             Err(error) => finding(Severity::NotReady, error.to_string())
                 .with_hint(format!("install postgresql-client-{major}, or a newer one")),

@@ -7,12 +7,13 @@ mod state;
 
 use backstay_part::{Proof, Recorded, Token};
 use backstay_run::Context;
+use futures_util::try_join;
 
 use crate::session::connect;
 use crate::stage::room;
 use crate::statement::change;
 use crate::swap::{Mark, State, Switch, Trio, connect_alone, look_up, with_mark};
-use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Session, identifier, literal, swap};
+use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Session, Settings, identifier, literal, swap};
 
 /// Compares every staged database with its facts. What holds is marked as proven and closed.
 pub(crate) async fn prove(
@@ -77,16 +78,27 @@ impl Reproof<'_> {
     async fn compare(&self) -> Result<Vec<String>, Error> {
         let settings = self.part.server()?.with_database(&self.trio.staged);
         let hash = self.server.fingerprints;
-        let mut findings = rows::compare(self.part, self.context, self.facts, hash, &settings).await?;
-        let mut session = connect(&settings, "prove").await?;
-        findings.extend(state::compare(&mut session, self.facts, hash).await?);
+        let rows = rows::compare(self.part, self.context, self.facts, hash, &settings);
+        let rest = self.compare_rest(&settings);
+        let (rows, rest) = match self.part.options().workers {
+            // A server that has no more sessions to give.
+            1 => (rows.await?, rest.await?),
+            _ => try_join!(rows, rest)?,
+        };
+        let named = |finding| format!("{}: {finding}", self.trio.live);
+        Ok(rows.into_iter().chain(rest).map(named).collect())
+    }
+
+    /// All but the rows.
+    async fn compare_rest(&self, settings: &Settings) -> Result<Vec<String>, Error> {
+        let mut session = connect(settings, "prove").await?;
+        let mut findings = state::compare(&mut session, self.facts, self.server.fingerprints).await?;
         let major = session.major();
         let asked = self.part.database(&self.trio.label).map(|database| database.assertions.as_slice());
         findings.extend(assertions::findings(&mut session, asked.unwrap_or_default()).await?);
         session.close().await;
-        findings.extend(schema::compare(self, &settings, major).await?);
-        let named = |finding| format!("{}: {finding}", self.trio.live);
-        Ok(findings.into_iter().map(named).collect())
+        findings.extend(schema::compare(self, settings, major).await?);
+        Ok(findings)
     }
 
     async fn mark(&self, outside: &mut Session, mark: Mark) -> Result<(), Error> {

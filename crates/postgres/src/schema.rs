@@ -11,13 +11,23 @@ use tempfile::NamedTempFile;
 use crate::session::UNLIMITED;
 use crate::{Error, ObjectFacts, Settings, Tool, ToolCall, Tools};
 
-/// A schema archive in a file of ours that nobody else can read, and what is in it.
+/// A schema archive in a file of ours that nobody else can read.
 pub(crate) struct SchemaDump {
     pub archive: NamedTempFile,
-    pub objects: Vec<ObjectFacts>,
     pub version: String,
     /// What pg_dump complained of without failing.
     pub said: Vec<String>,
+}
+
+/// One digest for each object of a database as it is now.
+pub(crate) async fn objects(
+    tools: &dyn Tools,
+    settings: &Settings,
+    major: u32,
+    lock_timeout: Duration,
+) -> Result<Vec<ObjectFacts>, Error> {
+    let dump = dump(tools, settings, major, None, lock_timeout).await?;
+    objects_of(tools, major, dump.archive.path()).await
 }
 
 /// Dumps the schema of a database, under an exported snapshot where one is given, by a pg_dump at least
@@ -46,8 +56,7 @@ pub(crate) async fn dump(
         output: Some(archive.path()),
     };
     let outcome = tools.run(call).await?;
-    let objects = objects_of(tools, major, archive.path()).await?;
-    Ok(SchemaDump { archive, objects, version: outcome.version, said: outcome.said })
+    Ok(SchemaDump { archive, version: outcome.version, said: outcome.said })
 }
 
 /// One digest for each object of an archive.

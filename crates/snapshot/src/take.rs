@@ -6,6 +6,7 @@ use backstay_repository::{Lease, LeasePurpose, SnapshotWriter};
 use backstay_run::{Beginning, Claim, Run};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use tokio::join;
 
 use crate::capture::{CapturedPart, capture_all};
 use crate::prove::{Copies, Proven, prove_under};
@@ -62,7 +63,7 @@ pub async fn take(site: &Site<'_>, request: &SnapshotRequest) -> Result<Taken, E
     let claim = Claim::take(site.context, site.repository, site.lent, LeasePurpose::Write, site.lease_wait).await?;
     // A snapshot within another run is in that run's journal.
     let taken = match claim.lender() {
-        Some(_) => take_under(site, request, claim.lease()).await,
+        Some(_) => take_into(site, request, begin(site, claim.lease()).await).await,
         None => take_as_run(site, request, claim.lease()).await,
     };
     claim.release().await;
@@ -71,9 +72,11 @@ pub async fn take(site: &Site<'_>, request: &SnapshotRequest) -> Result<Taken, E
 
 async fn take_as_run(site: &Site<'_>, request: &SnapshotRequest, lease: &Lease) -> Result<Taken, Error> {
     let beginning = Beginning { command: "snapshot", snapshot: None, before: None, undoes: None, work: Value::Null };
-    let mut run = Run::begin(site.context, site.repository, site.journals, beginning).await?;
+    let run = Run::begin(site.context, site.repository, site.journals, beginning);
+    let (run, begun) = join!(run, begin(site, lease));
+    let mut run = run?;
     run.enter("capture");
-    match take_under(site, request, lease).await {
+    match take_into(site, request, begun).await {
         Ok(taken) => {
             run.set_snapshot(taken.manifest.id.clone());
             let skipped = taken.skipped.then(|| "nothing had changed".to_owned());
@@ -95,18 +98,31 @@ async fn take_as_run(site: &Site<'_>, request: &SnapshotRequest, lease: &Lease) 
     }
 }
 
-async fn take_under(site: &Site<'_>, request: &SnapshotRequest, lease: &Lease) -> Result<Taken, Error> {
-    let began = site.context.clock.now();
-    let begin = site.repository.begin(lease, &site.context.environment);
-    let writer = begin.await.map_err(|source| Error::Repository { action: "begin a snapshot in", source })?;
-    let captured = site.context.interrupt.unless(capture_all(site, &writer)).await;
+/// A snapshot that has its id, and the moment from which it counts.
+struct Begun {
+    writer: SnapshotWriter,
+    at: DateTime<Utc>,
+}
+
+async fn begin(site: &Site<'_>, lease: &Lease) -> Result<Begun, Error> {
+    let at = site.context.clock.now();
+    let writer = site.repository.begin(lease, &site.context.environment).await;
+    let writer = writer.map_err(|source| Error::Repository { action: "begin a snapshot in", source })?;
+    Ok(Begun { writer, at })
+}
+
+/// Fills what has begun, if it has.
+async fn take_into(site: &Site<'_>, request: &SnapshotRequest, begun: Result<Begun, Error>) -> Result<Taken, Error> {
+    let begun = begun?;
+    let writer = &begun.writer;
+    let captured = site.context.interrupt.unless(capture_all(site, writer)).await;
     let captured = captured.ok_or(Error::Interrupted)??;
     if request.skip_if_unchanged
         && let Some(newest) = unchanged::newest_if_same(site, &captured).await?
     {
         return Ok(Taken { manifest: newest, skipped: true, proven: None, bytes_stored: writer.bytes_stored() });
     }
-    let manifest = manifest(site, request, &writer, &captured, began);
+    let manifest = manifest(site, request, &begun, &captured);
     // Whoever asks to stop from here on is told of a snapshot that exists.
     let committed = writer.commit(manifest).await;
     let manifest = committed.map_err(|source| Error::Repository { action: "commit the snapshot to", source })?;
@@ -138,13 +154,7 @@ fn unproven(manifest: &Manifest, error: Error) -> Error {
     }
 }
 
-fn manifest(
-    site: &Site<'_>,
-    request: &SnapshotRequest,
-    writer: &SnapshotWriter,
-    captured: &[CapturedPart],
-    began: DateTime<Utc>,
-) -> Manifest {
+fn manifest(site: &Site<'_>, request: &SnapshotRequest, begun: &Begun, captured: &[CapturedPart]) -> Manifest {
     let mut labels = request.labels.clone();
     if let Some(health) = &request.health {
         labels.entry(HEALTH_LABEL.to_owned()).or_insert_with(|| health.clone());
@@ -154,11 +164,11 @@ fn manifest(
         not_covered.extend(part.not_covered.iter().map(|text| format!("{}: {text}", part.record.name)));
     }
     Manifest {
-        id: writer.id().clone(),
+        id: begun.writer.id().clone(),
         project: site.context.project.clone(),
         environment: site.context.environment.clone(),
         purpose: request.purpose,
-        taken_at: began,
+        taken_at: begun.at,
         committed_at: site.context.clock.now(),
         run: site.context.run.clone(),
         origin: request.origin.clone(),

@@ -17,15 +17,16 @@ pub async fn run(surroundings: &Surroundings, arguments: Snapshot) -> Result<Rep
         true => Release::open(surroundings).await?,
         false => Release::open_to_prove(surroundings).await?,
     };
+    let (origin, health) = tokio::join!(origin::read(&release.project), health_at_capture(&release));
     let request = SnapshotRequest {
         labels: arguments.labels.into_iter().collect(),
         purpose: Purpose::Deliberate,
         pin: arguments.pin.then(|| "pinned when it was taken".to_owned()),
         prove: arguments.prove || (release.project.settings.snapshot.prove && !arguments.no_prove),
-        origin: origin::read(&release.project).await,
+        origin,
         keep_warm: arguments.keep_warm,
         skip_if_unchanged: arguments.skip_if_unchanged,
-        health: health_at_capture(&release).await,
+        health,
         not_covered: release.not_covered.clone(),
     };
     let taken =

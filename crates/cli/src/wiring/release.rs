@@ -46,9 +46,9 @@ impl Release {
     async fn open_with(surroundings: &Surroundings, scratch: Scratch) -> Result<Self, Failure> {
         let project = Project::find(surroundings)?;
         let context = project.context();
-        let repository = project.repository().await?;
-        let Assembled { parts, workload, not_covered, containers, databases, images } =
-            assemble(&project, scratch).await?;
+        let (repository, assembled) = tokio::join!(project.repository(), assemble(&project, scratch));
+        let repository = repository?;
+        let Assembled { parts, workload, not_covered, containers, databases, images } = assembled?;
         let joined = join(&project, &context, &repository).await?;
         let journals = Journals::at(&project.state);
         Ok(Self {

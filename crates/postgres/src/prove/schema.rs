@@ -14,7 +14,7 @@ type Key = (String, String, String);
 pub(super) async fn compare(proof: &Reproof<'_>, settings: &Settings, major: u32) -> Result<Vec<String>, Error> {
     let tools = proof.part.tools().as_ref();
     let lock_timeout = proof.part.options().lock_timeout;
-    let here = by_name(&schema::dump(tools, settings, major, None, lock_timeout).await?.objects);
+    let here = by_name(&schema::objects(tools, settings, major, lock_timeout).await?);
     let recorded = by_name(&proof.facts.objects);
     let differing = differing(&recorded, &here);
     if differing.is_empty() {
@@ -54,12 +54,12 @@ async fn second_generation(proof: &Reproof<'_>, settings: &Settings, major: u32)
             archive.restore(proof.part, &settings, major, stretch).await?;
         }
         let (tools, lock_timeout) = (proof.part.tools().as_ref(), proof.part.options().lock_timeout);
-        schema::dump(tools, &settings, major, None, lock_timeout).await
+        schema::objects(tools, &settings, major, lock_timeout).await
     }
     .await;
     drop_database(&mut outside, &name).await?;
     outside.close().await;
-    Ok(dumped?.objects)
+    dumped
 }
 
 /// Subscriptions are left out on purpose: a copy that subscribed would take from the publisher.

@@ -103,8 +103,8 @@ impl Live {
         let major = session.major();
         session.close().await;
         let tools = part.tools().as_ref();
-        let dump = crate::schema::dump(tools, &configured.settings, major, None, part.options().lock_timeout).await?;
-        properties.objects = dump.objects;
+        properties.objects =
+            crate::schema::objects(tools, &configured.settings, major, part.options().lock_timeout).await?;
         Ok(Self { oid: Some(entry.oid), properties })
     }
 
