@@ -1,15 +1,13 @@
 """What is measured besides one database: many tables, a store far away, many snapshots, the start."""
 
+import contextlib
 import os
-import shutil
 import subprocess
-import tempfile
 import threading
 
 import measure
 from measure import Series
 from rounds import load_back
-from slow_link import SlowLink
 from tools import Backstay, Custom
 
 
@@ -29,39 +27,47 @@ def many_tables(bench, tables):
     return results
 
 
-def object_store(bench):
-    """Into a folder, into a local S3 server, and into the same with 30 ms on the way."""
-    bucket = f"{bench.work}/s3/bench"
-    os.makedirs(bucket)
+@contextlib.contextmanager
+def s3_server(bench, root, milliseconds_away):
+    """A server over the buckets in `root`. One that is away is so by its own clock: a proxy between would take from the
+    processors, for every byte, what is measured here."""
     server = subprocess.Popen(
-        [f"{bench.programs}/s3_server", "--root", os.path.dirname(bucket), "--port", "0"],
+        [f"{bench.programs}/s3_server", "--root", root, "--milliseconds-away", str(milliseconds_away)],
         env={**os.environ, "S3_ACCESS_KEY": "bench", "S3_SECRET_KEY": "bench-secret"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )
     try:
         port = int(server.stdout.readline())
         threading.Thread(target=server.stdout.read, daemon=True).start()
-        with SlowLink(port, 0.030) as link:
-            keys = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench-secret", "AWS_EC2_METADATA_DISABLED": "true"}
-            folder = bench.tool(Backstay, "store-folder")
-            tools = [folder]
-            for name, at in (("S3", port), ("S3, 30 ms away", link.port)):
-                place = {"repository": f"s3://bench/{at}", "environment": {**keys, "BENCH_S3": f"http://127.0.0.1:{at}"}}
-                tool = bench.tool(Backstay, f"store-{at}", **place)
-                tool.name = name
-                tools.append(tool)
-            folder.name = "folder"
-
-            def afresh(tool):
-                os.rename(bucket, f"{bench.work}/{tool.name} {tool.times}")
-                os.makedirs(bucket)
-                tool.forget()
-                return tool.copy()
-
-            return {"first copy": bench.in_turn(tools, afresh)}
+        yield port
     finally:
         server.terminate()
         server.wait()
+
+
+def object_store(bench):
+    """Into a folder, into a local S3 server, and into one that is 30 ms away."""
+    bucket = f"{bench.work}/s3/bench"
+    os.makedirs(bucket)
+    root = os.path.dirname(bucket)
+    with s3_server(bench, root, 0) as here, s3_server(bench, root, 30) as away:
+        keys = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench-secret", "AWS_EC2_METADATA_DISABLED": "true"}
+        folder = bench.tool(Backstay, "store-folder")
+        tools = [folder]
+        for name, port in (("S3", here), ("S3, 30 ms away", away)):
+            place = {"repository": f"s3://bench/{port}", "environment": {**keys, "BENCH_S3": f"http://127.0.0.1:{port}"}}
+            tool = bench.tool(Backstay, f"store-{port}", **place)
+            tool.name = name
+            tools.append(tool)
+        folder.name = "folder"
+
+        def afresh(tool):
+            os.rename(bucket, f"{bench.work}/{tool.name} {tool.times}")
+            os.makedirs(bucket)
+            tool.forget()
+            return tool.copy()
+
+        return {"first copy": bench.in_turn(tools, afresh)}
 
 
 def many_snapshots(bench, snapshots):
