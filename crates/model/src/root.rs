@@ -28,3 +28,15 @@ pub enum Place {
     /// A small stream within a chunk that it shares with others.
     Shared { chunk: ObjectId, offset: u64 },
 }
+
+impl Place {
+    /// What names the chunk or the list that is the whole stream. It is made from all its bytes, so it is the stream's
+    /// digest as well.
+    pub fn id(&self) -> Option<ObjectId> {
+        match self {
+            Self::Chunk(id) | Self::List(id) => Some(*id),
+            Self::LongList(list) => Some(list.digest),
+            Self::Empty | Self::Shared { .. } => None,
+        }
+    }
+}

@@ -56,7 +56,9 @@ impl StreamReader {
             }
         };
         Self {
-            digest: (!is_named_by_chunks(root)).then(|| repository.keys().digest(Kind::Stream)),
+            // Whoever reads chunks by their names has verified those. In snapshots of early versions the digest is
+            // over the bytes once more.
+            digest: (root.place.id() != Some(root.digest)).then(|| repository.keys().digest(Kind::Stream)),
             repository: repository.clone(),
             root: root.clone(),
             source,
@@ -176,15 +178,5 @@ impl StreamReader {
                 }
             }
         }
-    }
-}
-
-/// Whether the digest is what names the chunk or the list. Then whoever reads those by their names has verified it. In
-/// snapshots of early versions it is over the bytes once more.
-fn is_named_by_chunks(root: &Root) -> bool {
-    match &root.place {
-        Place::Chunk(id) | Place::List(id) => root.digest == *id,
-        Place::LongList(list) => root.digest == list.digest,
-        Place::Empty | Place::Shared { .. } => false,
     }
 }

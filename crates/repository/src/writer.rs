@@ -123,19 +123,18 @@ impl StreamWriter {
         Ok(Root { digest, bytes: self.bytes, place })
     }
 
-    /// Where the chunks lie. What names them is made from all their bytes, so that is the digest as well.
+    /// Where the chunks lie.
     async fn root(&mut self) -> Result<Root, Error> {
         let list = std::mem::take(&mut self.list);
-        let (digest, place) = if let Some(mut stream) = self.list_stream.take() {
+        let place = if let Some(mut stream) = self.list_stream.take() {
             Box::pin(stream.push(list.into())).await?;
-            let list = Box::pin(stream.finish()).await?;
-            (list.digest, Place::LongList(Box::new(list)))
+            Place::LongList(Box::new(Box::pin(stream.finish()).await?))
         } else if let [(id, _)] = chunk::entries(&list).unwrap_or_default().as_slice() {
-            (*id, Place::Chunk(*id))
+            Place::Chunk(*id)
         } else {
-            let id = self.session.keep(Kind::List, list.into()).await?;
-            (id, Place::List(id))
+            Place::List(self.session.keep(Kind::List, list.into()).await?)
         };
+        let digest = place.id().ok_or_else(torn)?;
         Ok(Root { digest, bytes: self.bytes, place })
     }
 
