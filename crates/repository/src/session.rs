@@ -105,39 +105,29 @@ impl Session {
         self.written().contains(id) || self.present().objects.contains(id)
     }
 
-    /// Stores an object unless it is there already.
-    pub(crate) async fn keep(self: &Arc<Self>, kind: Kind, plaintext: Bytes) -> Result<ObjectId, Error> {
-        let (id, sealed) = self.seal_new(kind, plaintext).await?;
-        if let Some(sealed) = sealed {
-            self.put(&id, sealed).await?;
-        }
-        Ok(id)
-    }
-
-    /// The same for a chunk, which gives back the room it needs no longer once it is sealed.
-    pub(crate) async fn keep_chunk(
+    /// Stores an object unless it is there already. The `room` it had in memory is given back as far as it is smaller
+    /// once it is sealed, and all of it at the end.
+    pub(crate) async fn keep(
         self: &Arc<Self>,
+        kind: Kind,
         plaintext: Bytes,
-        mut room: OwnedSemaphorePermit,
+        mut room: Option<OwnedSemaphorePermit>,
     ) -> Result<ObjectId, Error> {
-        let (id, sealed) = self.seal_new(Kind::Chunk, plaintext).await?;
-        if let Some(sealed) = sealed {
-            drop(room.split(room.num_permits().saturating_sub(sealed.len())));
-            self.put(&id, sealed).await?;
-        }
-        Ok(id)
-    }
-
-    /// The id of an object, and what is to be stored where it is not there already.
-    async fn seal_new(self: &Arc<Self>, kind: Kind, plaintext: Bytes) -> Result<(ObjectId, Option<Vec<u8>>), Error> {
         let session = Arc::clone(self);
-        compute(move || {
+        let (id, sealed) = compute(move || {
             let keys = session.keys();
             let id = keys.id(kind, &plaintext);
             let sealed = (!session.has(&id)).then(|| keys.seal_object(&id, &plaintext));
             (id, sealed)
         })
-        .await
+        .await?;
+        if let Some(sealed) = sealed {
+            if let Some(room) = &mut room {
+                drop(room.split(room.num_permits().saturating_sub(sealed.len())));
+            }
+            self.put(&id, sealed).await?;
+        }
+        Ok(id)
     }
 
     async fn put(&self, id: &ObjectId, sealed: Vec<u8>) -> Result<(), Error> {
@@ -175,10 +165,6 @@ impl Session {
         id
     }
 
-    async fn close_open_bundle(self: &Arc<Self>) -> Result<(), Error> {
-        self.close_bundle(&mut *self.bundle.lock().await).await
-    }
-
     async fn close_bundle(self: &Arc<Self>, open: &mut Option<ObjectId>) -> Result<(), Error> {
         let Some(id) = *open else { return Ok(()) };
         let plaintext = self.repository.open_bundle(&id).unwrap_or_default();
@@ -197,8 +183,8 @@ impl Session {
         }
         // Here and below, what does not wait for the other is done beside it: a store may be far away.
         let reach = self.reach(&manifest).await?;
-        let (closed, root, needs) =
-            join!(self.close_open_bundle(), self.store_reach(&reach), self.repository.needs_of(&reach));
+        let close = async { self.close_bundle(&mut *self.bundle.lock().await).await };
+        let (closed, root, needs) = join!(close, self.store_reach(&reach), self.repository.needs_of(&reach));
         let ((), root, needs) = (closed?, root?, needs?);
         self.barrier().await?;
         let written = self.written().clone();
@@ -271,7 +257,7 @@ impl Repository {
     /// Some stores write over what is there although asked not to.
     async fn ensure_free(&self, manifest: &Manifest) -> Result<(), Error> {
         match self.record_bytes(&names::manifest(&manifest.environment, &manifest.id)).await? {
-            Some(_) => Err(taken(manifest)),
+            Some(_) => Err(already_there(manifest)),
             None => Ok(()),
         }
     }
@@ -291,14 +277,14 @@ impl Repository {
     async fn ensure_arrived(&self, sent: Sent, manifest: &Manifest) -> Result<(), Error> {
         match (sent.reply, self.record_bytes(&sent.key).await) {
             (_, Ok(Some(found))) if found == sent.sealed => Ok(()),
-            (Ok(()) | Err(StoreError::AlreadyThere { .. }), Ok(_)) => Err(taken(manifest)),
+            (Ok(()) | Err(StoreError::AlreadyThere { .. }), Ok(_)) => Err(already_there(manifest)),
             (Err(source), _) => Err(Error::Store { subject: sent.key, source }),
             (Ok(()), Err(error)) => Err(error),
         }
     }
 }
 
-fn taken(manifest: &Manifest) -> Error {
+fn already_there(manifest: &Manifest) -> Error {
     Error::SnapshotTaken { environment: manifest.environment.clone(), id: manifest.id.clone() }
 }
 

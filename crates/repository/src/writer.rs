@@ -132,7 +132,7 @@ impl StreamWriter {
         } else if let [(id, _)] = chunk::entries(&list).unwrap_or_default().as_slice() {
             Place::Chunk(*id)
         } else {
-            Place::List(self.session.keep(Kind::List, list.into()).await?)
+            Place::List(self.session.keep(Kind::List, list.into(), None).await?)
         };
         let digest = place.id().ok_or_else(torn)?;
         Ok(Root { digest, bytes: self.bytes, place })
@@ -160,7 +160,8 @@ impl StreamWriter {
         let bytes = chunk.len();
         let room = self.session.room_for(bytes).await?;
         let session = Arc::clone(&self.session);
-        self.flying.push_back(Task::start(async move { Ok((session.keep_chunk(chunk, room).await?, bytes)) }));
+        self.flying
+            .push_back(Task::start(async move { Ok((session.keep(Kind::Chunk, chunk, Some(room)).await?, bytes)) }));
         Ok(())
     }
 
