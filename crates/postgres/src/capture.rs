@@ -196,6 +196,7 @@ impl OneDatabase<'_> {
             unlogged: relation.unlogged,
             columns: relation.columns.clone(),
             generated: relation.generated.clone(),
+            large_indexes: relation.large_indexes.clone(),
             excluded: relation.holds_rows() && (excluded(relation) || lost_on_standby(session, relation)),
             ..TableFacts::default()
         };

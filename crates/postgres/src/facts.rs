@@ -166,6 +166,8 @@ pub struct TableFacts {
     pub columns: Vec<String>,
     /// Columns that the database computes itself; not in the lines.
     pub generated: Vec<String>,
+    /// Indexes of 8 MiB and more, as the server last counted, the largest first: a copy is built in this order.
+    pub large_indexes: Vec<String>,
     pub rows: u64,
     /// The length of all lines.
     pub bytes: u64,

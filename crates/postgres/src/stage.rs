@@ -3,23 +3,27 @@
 pub(crate) mod archive;
 pub(crate) mod beyond;
 pub(crate) mod create;
+mod entries;
 pub(crate) mod finish;
 pub(crate) mod large_objects;
 mod plan;
+mod queue;
 pub(crate) mod refusals;
 mod roles;
 pub(crate) mod room;
 mod rows;
 mod search_path;
+pub(crate) mod statistics;
 pub(crate) mod warm;
 
 use backstay_model::RunId;
 use backstay_part::{Recorded, Token};
 use backstay_run::Context;
+use futures_util::try_join;
 
 pub(crate) use plan::plan;
 
-use self::archive::{Archive, Stretch};
+use self::archive::{Archive, Stretch, Target};
 use crate::session::connect;
 use crate::statement::change;
 use crate::swap::{
@@ -155,19 +159,22 @@ impl Build<'_> {
             drop_database(outside, staged).await?;
         }
         let create = create::statement(&identifier(staged), self.facts, outside.major());
-        change(outside, "create the staged database", &create).await?;
-        self.mark(outside, State::Building).await?;
         let settings = self.part.server()?.with_database(staged);
-        let archive = Archive::fetch(self.recorded, self.facts, server).await?;
-        archive.restore(self.part, &settings, outside.major(), Stretch::BeforeRows).await?;
-        rows::load_all(self.part, self.context, self.recorded, self.facts, &settings).await?;
+        let target = Target { part: self.part, settings: &settings, major: outside.major() };
+        let created = async {
+            change(outside, "create the staged database", &create).await?;
+            self.mark(outside, State::Building).await
+        };
+        let ((), archive) = try_join!(created, Archive::fetch_for(target, self.recorded, self.facts, server))?;
+        archive.restore(target, Stretch::BeforeRows).await?;
+        let analyzed = rows::load_all(self, &archive, target).await?;
         let mut session = connect_to_fill(&settings, "stage").await?;
         large_objects::load(&mut session, self.recorded, &self.facts.large_objects).await?;
-        archive.restore(self.part, &settings, outside.major(), Stretch::AfterRows).await?;
-        archive.restore(self.part, &settings, outside.major(), Stretch::Rights).await?;
-        let beside = finish::Beside { settings: &settings, workers: self.part.options().workers };
-        finish::finish(&mut session, self.context, self.facts, &beside).await?;
-        archive.restore(self.part, &settings, outside.major(), Stretch::EventTriggers).await?;
+        archive.restore(target, Stretch::AfterRows).await?;
+        archive.restore(target, Stretch::Rights).await?;
+        finish::finish(&mut session, self.context, self.facts).await?;
+        statistics::gather(&mut session, target, &analyzed).await?;
+        archive.restore(target, Stretch::EventTriggers).await?;
         session.close().await;
         finish::describe(outside, staged, self.facts).await?;
         let close = format!("alter database {} allow_connections false", identifier(staged));

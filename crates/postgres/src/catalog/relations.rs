@@ -30,6 +30,8 @@ pub(crate) struct Relation {
     pub condition: Option<String>,
     pub columns: Vec<String>,
     pub generated: Vec<String>,
+    /// The largest first.
+    pub large_indexes: Vec<String>,
 }
 
 impl FromRow<'_, PgRow> for Relation {
@@ -51,6 +53,7 @@ impl FromRow<'_, PgRow> for Relation {
             condition: row.try_get("condition")?,
             columns: row.try_get("columns")?,
             generated: row.try_get("generated")?,
+            large_indexes: row.try_get("large_indexes")?,
         })
     }
 }
@@ -73,7 +76,11 @@ const LIST: &str = "
                  order by a.attnum) as columns,
            array(select a.attname::pg_catalog.text from pg_catalog.pg_attribute a
                  where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated <> ''
-                 order by a.attnum) as generated
+                 order by a.attnum) as generated,
+           case when c.relpages < 1024 then '{}' else array(
+               select x.relname::pg_catalog.text from pg_catalog.pg_index i
+               join pg_catalog.pg_class x on x.oid = i.indexrelid
+               where i.indrelid = c.oid and x.relpages >= 1024 order by x.relpages desc, x.relname) end as large_indexes
     from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     left join pg_catalog.pg_depend d

@@ -4,8 +4,9 @@
 use crate::capture::statements::listed;
 use crate::catalog::partitions::SCATTERED;
 use crate::stage::create;
-use crate::stage::finish::{ANALYZED, parameter, value};
+use crate::stage::finish::{parameter, value};
 use crate::stage::large_objects::{FILL, TABLES};
+use crate::stage::statistics::ANALYZED;
 use crate::{DatabaseFacts, RoleFacts, ServerFacts, SettingFacts, TableFacts, identifier, literal, qualified, swap};
 
 /// Makes the roles that are missing, those that others are members of first. What is there stays as it is.

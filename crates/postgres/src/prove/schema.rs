@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Reproof;
-use crate::stage::archive::{Archive, Stretch};
+use crate::stage::archive::{Archive, Stretch, Target};
 use crate::statement::change;
 use crate::swap::{connect_in_name_of, drop_database, staged_name};
 use crate::{Error, ObjectFacts, Settings, identifier, literal, schema};
@@ -50,8 +50,9 @@ async fn second_generation(proof: &Reproof<'_>, settings: &Settings, major: u32)
     let settings = settings.with_database(&name);
     let dumped = async {
         let archive = Archive::fetch(proof.recorded, facts, proof.server).await?;
+        let target = Target { part: proof.part, settings: &settings, major };
         for stretch in [Stretch::BeforeRows, Stretch::AfterRows, Stretch::Rights, Stretch::EventTriggers] {
-            archive.restore(proof.part, &settings, major, stretch).await?;
+            archive.restore(target, stretch).await?;
         }
         let (tools, lock_timeout) = (proof.part.tools().as_ref(), proof.part.options().lock_timeout);
         schema::objects(tools, &settings, major, lock_timeout).await

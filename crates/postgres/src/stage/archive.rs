@@ -1,4 +1,6 @@
+use std::collections::HashSet;
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 
 use backstay_model::Root;
 use backstay_part::Recorded;
@@ -6,6 +8,7 @@ use bytes::Bytes;
 use tempfile::NamedTempFile;
 use tokio::sync::OnceCell;
 
+use super::entries::{self, Entry, listed};
 use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Settings, Tool, ToolCall, Tools, fuse};
 
 /// Pinned for `pg_restore`, so that no setting of a role or database ends or changes its work; its commits reach the disk
@@ -35,6 +38,15 @@ impl Stretch {
             Self::Rights | Self::EventTriggers => None,
         }
     }
+
+    fn has(self, entry: &Entry) -> bool {
+        match self {
+            Self::Rights => entry.is_one_of(&RIGHTS),
+            Self::EventTriggers => entry.is_one_of(&EVENT_TRIGGERS),
+            // The two are told apart by their sections.
+            Self::BeforeRows | Self::AfterRows => !entry.is_one_of(&RIGHTS) && !entry.is_one_of(&EVENT_TRIGGERS),
+        }
+    }
 }
 
 /// The recorded schema archive in a file that nobody else can read.
@@ -43,7 +55,24 @@ pub(crate) struct Archive {
     /// The major of the pg_dump that wrote it.
     written_by: u32,
     /// What pg_restore lists of it.
-    entries: OnceCell<String>,
+    entries: OnceCell<Vec<Entry>>,
+    /// The numbers of entries that were restored ahead of their stretch.
+    ahead: Mutex<HashSet<String>>,
+}
+
+/// What one run of pg_restore is told beside the list.
+struct How {
+    argument: Option<String>,
+    jobs: usize,
+    options: String,
+}
+
+/// The database that an archive is restored into.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub part: &'a ServerPart,
+    pub settings: &'a Settings,
+    pub major: u32,
 }
 
 impl Archive {
@@ -56,7 +85,19 @@ impl Archive {
         file.flush().map_err(|source| Error::Spool { source })?;
         let digits = server.pg_dump.split(|character: char| !character.is_ascii_digit()).next();
         let written_by = digits.and_then(|digits| digits.parse().ok()).unwrap_or_default();
-        Ok(Self { file, written_by, entries: OnceCell::new() })
+        Ok(Self { file, written_by, entries: OnceCell::new(), ahead: Mutex::default() })
+    }
+
+    /// The same, listed already.
+    pub(super) async fn fetch_for(
+        target: Target<'_>,
+        recorded: &Recorded,
+        facts: &DatabaseFacts,
+        server: &ServerFacts,
+    ) -> Result<Self, Error> {
+        let archive = Self::fetch(recorded, facts, server).await?;
+        archive.all_for(target).await?;
+        Ok(archive)
     }
 
     /// One stretch of it as SQL for psql; nothing where the database has nothing of it.
@@ -85,55 +126,80 @@ impl Archive {
         text.reopen().map(Some).map_err(spool)
     }
 
-    /// Restores one stretch of it. Any error fails: there is none to be overlooked.
-    pub(crate) async fn restore(
-        &self,
-        part: &ServerPart,
-        settings: &Settings,
-        major: u32,
-        stretch: Stretch,
-    ) -> Result<(), Error> {
-        let major = major.max(self.written_by);
-        let list = self.entries(part.tools().as_ref(), major, stretch).await?;
+    /// Restores one stretch of it, but for what was restored ahead. Any error fails: there is none to be overlooked.
+    pub(crate) async fn restore(&self, target: Target<'_>, stretch: Stretch) -> Result<(), Error> {
+        let list = self.entries(target.part.tools().as_ref(), self.major(target), stretch).await?;
         if list.is_empty() {
             return Ok(());
         }
-        let database = settings.database().replace('\\', "\\\\").replace('\'', "\\'");
+        let jobs = if stretch == Stretch::AfterRows { target.part.options().workers.max(1) } else { 1 };
+        self.restore_listed(target, &list, How { argument: stretch.section(), jobs, options: OPTIONS.to_owned() }).await
+    }
+
+    /// Restores these entries ahead of their stretch, with so much memory for each: all of them, or none.
+    pub(super) async fn restore_ahead(&self, target: Target<'_>, entries: &[&Entry], kib: i64) -> Result<(), Error> {
+        let argument = Some("--single-transaction".to_owned());
+        let options = format!("{OPTIONS} -c maintenance_work_mem={kib}kB");
+        let list = listed(entries.iter().copied());
+        self.restore_listed(target, &list, How { argument, jobs: 1, options }).await?;
+        let numbers = entries.iter().map(|entry| entry.number.clone());
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner).extend(numbers);
+        Ok(())
+    }
+
+    async fn restore_listed(&self, target: Target<'_>, list: &str, how: How) -> Result<(), Error> {
+        let database = target.settings.database().replace('\\', "\\\\").replace('\'', "\\'");
         let mut arguments = vec![
             "--exit-on-error".to_owned(),
             "--no-password".to_owned(),
             "--no-subscriptions".to_owned(),
             format!("--dbname=dbname='{database}'"),
         ];
-        arguments.extend(stretch.section());
+        arguments.extend(how.argument);
         let call = ToolCall {
             tool: Tool::PgRestore,
-            major,
-            settings: Some(settings),
+            major: self.major(target),
+            settings: Some(target.settings),
             arguments,
-            options: OPTIONS.to_owned(),
-            jobs: if stretch == Stretch::AfterRows { part.options().workers.max(1) } else { 1 },
-            list: Some(&list),
+            options: how.options,
+            jobs: how.jobs,
+            list: Some(list),
             input: Some(self.file.path()),
             output: None,
         };
-        fuse::pass("restore the schema", settings.database())?;
-        part.tools().run(call).await?;
-        fuse::pass("restore the schema", settings.database())
+        fuse::pass("restore the schema", target.settings.database())?;
+        target.part.tools().run(call).await?;
+        fuse::pass("restore the schema", target.settings.database())
+    }
+
+    /// The pg_restore that can read it and knows the server.
+    fn major(&self, target: Target<'_>) -> u32 {
+        target.major.max(self.written_by)
     }
 
     /// The numbers of the entries that belong to a stretch, as pg_restore wants them listed.
     async fn entries(&self, tools: &dyn Tools, major: u32, stretch: Stretch) -> Result<String, Error> {
-        Ok(entries_of(self.entries.get_or_try_init(|| self.list(tools, major)).await?, stretch))
+        let entries = self.all(tools, major).await?;
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(listed(entries.iter().filter(|entry| stretch.has(entry) && !ahead.contains(&entry.number))))
     }
 
-    async fn list(&self, tools: &dyn Tools, major: u32) -> Result<String, Error> {
+    pub(super) async fn all_for(&self, target: Target<'_>) -> Result<&[Entry], Error> {
+        self.all(target.part.tools().as_ref(), self.major(target)).await
+    }
+
+    async fn all(&self, tools: &dyn Tools, major: u32) -> Result<&[Entry], Error> {
+        Ok(self.entries.get_or_try_init(|| self.list(tools, major)).await?)
+    }
+
+    async fn list(&self, tools: &dyn Tools, major: u32) -> Result<Vec<Entry>, Error> {
         let text = NamedTempFile::new().map_err(|source| Error::Spool { source })?;
         let call = ToolCall {
             tool: Tool::PgRestore,
             major,
             settings: None,
-            arguments: vec!["--list".to_owned()],
+            // Only then it tells what depends on what.
+            arguments: vec!["--list".to_owned(), "--verbose".to_owned()],
             options: String::new(),
             jobs: 1,
             list: None,
@@ -142,26 +208,8 @@ impl Archive {
         };
         tools.run(call).await?;
         let text = std::fs::read(text.path()).map_err(|source| Error::Spool { source })?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        Ok(entries::parse(&String::from_utf8_lossy(&text)))
     }
-}
-
-/// Of lines such as `4567; 1259 16404 TABLE app orders shop`, the numbers of those in this stretch, as pg_restore
-/// wants them listed.
-fn entries_of(list: &str, stretch: Stretch) -> String {
-    let entries = list.lines().filter_map(|line| {
-        let (number, rest) = line.split_once(';').filter(|(number, _)| !number.is_empty())?;
-        let kind = rest.trim_start().splitn(3, ' ').nth(2)?;
-        let begins = |kinds: &[&str]| kinds.iter().any(|one| kind.starts_with(one));
-        let belongs = match stretch {
-            Stretch::Rights => begins(&RIGHTS),
-            Stretch::EventTriggers => begins(&EVENT_TRIGGERS),
-            // The two are told apart by their sections.
-            Stretch::BeforeRows | Stretch::AfterRows => !begins(&RIGHTS) && !begins(&EVENT_TRIGGERS),
-        };
-        belongs.then(|| format!("{number};\n"))
-    });
-    entries.collect()
 }
 
 /// The root of a stream that the facts name.
@@ -191,7 +239,8 @@ mod tests {
                     9; 826 16800 DEFAULT ACL app DEFAULT PRIVILEGES FOR TABLES owner\n\
                     10; 3466 17000 EVENT TRIGGER - watch owner\n11; 0 0 COMMENT - EVENT TRIGGER watch owner\n\
                     12; 1259 16404 TABLE app EVENT TRIGGER owner\n";
-        let of = |stretch| entries_of(list, stretch);
+        let entries = entries::parse(list);
+        let of = |stretch: Stretch| listed(entries.iter().filter(|entry| stretch.has(entry)));
         assert_eq!((of(Stretch::Rights), of(Stretch::EventTriggers)), ("8;\n9;\n".into(), "10;\n11;\n".into()));
         assert_eq!((of(Stretch::BeforeRows), of(Stretch::AfterRows)), ("7;\n12;\n".into(), "7;\n12;\n".into()));
     }

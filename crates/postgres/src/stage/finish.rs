@@ -1,12 +1,8 @@
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
-
 use backstay_run::Context;
-use futures_util::future::try_join_all;
 
-use super::{connect_to_fill, search_path};
+use super::search_path;
 use crate::statement::change;
-use crate::{DatabaseFacts, Error, MatviewFacts, Session, SettingFacts, Settings, identifier, literal, qualified};
+use crate::{DatabaseFacts, Error, MatviewFacts, Session, SettingFacts, identifier, literal, qualified};
 
 /// Parameters whose value is a list of quoted names.
 const LISTS: [&str; 6] = [
@@ -17,83 +13,17 @@ const LISTS: [&str; 6] = [
     "temp_tablespaces",
     "unix_socket_directories",
 ];
-/// Tables named by one statement, and the bytes they may have together.
-const ANALYZED_AT_ONCE: usize = 200;
-const ANALYZED_BYTES_MAX: i64 = 64 << 20;
-/// Every table, and whether a foreign one is below it.
-pub(crate) const ANALYZED: &str = "
-    with recursive above(relid) as (
-        select i.inhparent from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid
-            where c.relkind = 'f'
-        union select i.inhparent from pg_catalog.pg_inherits i join above a on a.relid = i.inhrelid)
-    select c.oid::pg_catalog.regclass::pg_catalog.text, c.oid in (select relid from above)
-      from pg_catalog.pg_class c where c.relkind in ('r', 'm', 'p') and c.relpersistence <> 't' order by c.oid";
 /// What reading an unpopulated view is called.
 const NOT_IN_STATE: &str = "55000";
 
-/// What remains within the database: sequences, views, statistics.
-pub(super) async fn finish(
-    session: &mut Session,
-    context: &Context,
-    facts: &DatabaseFacts,
-    beside: &Beside<'_>,
-) -> Result<(), Error> {
+/// What remains within the database but for statistics: sequences and views.
+pub(super) async fn finish(session: &mut Session, context: &Context, facts: &DatabaseFacts) -> Result<(), Error> {
     for sequence in &facts.sequences {
         let name = literal(&qualified(&sequence.schema, &sequence.name));
         let sql = format!("select pg_catalog.setval({name}, {}, {})", sequence.last_value, sequence.is_called);
         change(session, "set a sequence", &sql).await?;
     }
-    refresh_all(session, context, facts).await?;
-    analyze(session, beside).await
-}
-
-/// Where more sessions to the same database are had, and how many may work there.
-pub(super) struct Beside<'a> {
-    pub settings: &'a Settings,
-    pub workers: usize,
-}
-
-/// Gathers statistics side by side, of the largest first; not of tables above foreign ones: those would be asked for
-/// samples.
-async fn analyze(session: &mut Session, beside: &Beside<'_>) -> Result<(), Error> {
-    let listed = format!(
-        "select name, pg_catalog.pg_table_size(name::pg_catalog.regclass)
-           from ({ANALYZED}) as tables (name, remote) where not remote order by 2 desc"
-    );
-    let tables: Vec<(String, i64)> = session.rows("list what statistics are gathered of", &listed).await?;
-    let batches = batches(tables);
-    let workers = beside.workers.min(batches.len());
-    let batches = Mutex::new(batches);
-    let next = || batches.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    let work_off = async |session: &mut Session| {
-        while let Some(batch) = next() {
-            change(session, "gather statistics", &format!("analyze {}", batch.join(", "))).await?;
-        }
-        Ok(())
-    };
-    let another = async || {
-        let mut session = connect_to_fill(beside.settings, "stage").await?;
-        work_off(&mut session).await?;
-        session.close().await;
-        Ok(())
-    };
-    let others = try_join_all((1..workers).map(|_| another()));
-    tokio::try_join!(work_off(session), others).map(drop)
-}
-
-/// What one statement each names; a large table comes alone.
-fn batches(tables: Vec<(String, i64)>) -> VecDeque<Vec<String>> {
-    let mut batches: VecDeque<(Vec<String>, i64)> = VecDeque::new();
-    for (name, bytes) in tables {
-        match batches.back_mut() {
-            Some((names, sum)) if names.len() < ANALYZED_AT_ONCE && *sum + bytes <= ANALYZED_BYTES_MAX => {
-                names.push(name);
-                *sum += bytes;
-            }
-            _ => batches.push_back((vec![name], bytes)),
-        }
-    }
-    batches.into_iter().map(|(names, _)| names).collect()
+    refresh_all(session, context, facts).await
 }
 
 /// Refreshes each once all it reads from is populated.
@@ -245,14 +175,5 @@ mod tests {
         assert_eq!(set("search_path", "\"$user\", public, \"a\"\"b, c\""), "'$user', 'public', 'a\"b, c'");
         assert_eq!(set("search_path", "\"\""), "''");
         assert_eq!(set("work_mem", "4MB"), "'4MB'");
-    }
-
-    #[test]
-    fn a_large_table_is_analyzed_alone_and_small_ones_together() {
-        let mut tables = vec![("large".to_owned(), ANALYZED_BYTES_MAX + 1), ("whole".to_owned(), ANALYZED_BYTES_MAX)];
-        tables.extend((0..=ANALYZED_AT_ONCE).map(|at| (format!("t{at}"), 8192)));
-        let lengths: Vec<_> = batches(tables).iter().map(Vec::len).collect();
-        assert_eq!(lengths, [1, 1, ANALYZED_AT_ONCE, 1]);
-        assert!(batches(Vec::new()).is_empty());
     }
 }

@@ -2,23 +2,32 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use backstay_model::{Event, Root};
-use backstay_part::{Part, Recorded};
-use backstay_run::Context;
+use backstay_part::Part;
 use futures_util::future::try_join_all;
 
-use super::archive::{next, stream};
-use super::{connect_to_fill, search_path};
+use super::archive::{Archive, Target, next, stream};
+use super::queue::{Queue, Task};
+use super::{Build, connect_to_fill, entries, search_path, statistics};
 use crate::capture::statements::listed;
 use crate::catalog::partitions;
-use crate::{DatabaseFacts, Error, RowsOf, ServerPart, Session, Settings, TableFacts, fuse, literal, qualified};
+use crate::{Error, RowsOf, Session, TableFacts, fuse, literal, qualified};
 
-/// A foreign key, and a check whose function reads other tables: the rows of those may come later.
-const WAITS_FOR_OTHERS: [&str; 2] = ["23503", "23514"];
+/// A foreign key, and a check whose function reads other tables: the rows of those may come later, and a key that is
+/// built on them may stand in the way.
+const WAITS_FOR_OTHERS: [&str; 3] = ["23503", "23514", "40P01"];
 
-/// Streams of one table to copy in one transaction.
-struct Job<'a> {
-    table: &'a TableFacts,
-    root: &'a Root,
+/// In KiB, as this unit is called there.
+const MEMORY: &str = "
+    select setting::pg_catalog.int8 from pg_catalog.pg_settings where name = 'maintenance_work_mem'";
+/// What the server takes as a value.
+const MEMORY_KIB_MAX: i64 = i32::MAX as i64;
+
+/// A stream of one table to copy in one transaction.
+pub(super) struct Job<'a> {
+    pub table: &'a TableFacts,
+    /// The table's among those of the facts.
+    pub place: usize,
+    pub root: &'a Root,
     stream: &'a str,
     /// Where it goes: the table, or the root of its tree.
     into: String,
@@ -28,55 +37,58 @@ struct Job<'a> {
 
 /// What the workers share.
 struct Work<'a> {
-    part: &'a ServerPart,
-    context: &'a Context,
-    recorded: &'a Recorded,
-    settings: &'a Settings,
-    facts: &'a DatabaseFacts,
-    queue: Mutex<VecDeque<Job<'a>>>,
+    build: &'a Build<'a>,
+    archive: &'a Archive,
+    target: Target<'a>,
+    queue: Queue<'a>,
+    /// What the server grants to one who builds an index.
+    memory_kib: i64,
     /// What calls functions that may read other tables, and comes after all of those.
     later: Mutex<VecDeque<Job<'a>>>,
+    /// The tables that statistics have been gathered of.
+    analyzed: Mutex<Vec<String>>,
 }
 
-/// Copies all rows in, side by side, largest first. Triggers, keys and indexes come later.
-pub(super) async fn load_all(
-    part: &ServerPart,
-    context: &Context,
-    recorded: &Recorded,
-    facts: &DatabaseFacts,
-    settings: &Settings,
-) -> Result<(), Error> {
-    let mut session = connect_to_fill(settings, "stage rows").await?;
+/// Copies all rows in, side by side. Triggers come later, and so do keys and indexes, but for those that need nothing
+/// but rows that are in already. Returns the tables of which statistics are gathered.
+pub(super) async fn load_all(build: &Build<'_>, archive: &Archive, target: Target<'_>) -> Result<Vec<String>, Error> {
+    let (part, facts) = (build.part, build.facts);
+    let mut session = connect_to_fill(target.settings, "stage rows").await?;
     let scattered = partitions::scattered(&mut session).await?;
+    let (memory_kib,) = session.row("look how much memory there is for an index", MEMORY).await?;
     session.close().await;
+    let tree = |table: &TableFacts| scattered.get(&(table.schema.clone(), table.name.clone()));
     let mut jobs = Vec::new();
-    for table in &facts.tables {
-        let tree = scattered.get(&(table.schema.clone(), table.name.clone()));
+    for (place, table) in facts.tables.iter().enumerate() {
+        let tree = tree(table);
         let into =
             tree.map_or_else(|| qualified(&table.schema, &table.name), |tree| qualified(&tree.schema, &tree.name));
         for range in table.ranges.iter().filter(|range| range.rows > 0) {
             let whole = table.ranges.len() == 1 && matches!(table.rows_of, RowsOf::Table) && tree.is_none();
-            let root = stream(recorded, &range.stream)?;
-            jobs.push(Job { table, root, stream: &range.stream, into: into.clone(), whole });
+            let root = stream(build.recorded, &range.stream)?;
+            jobs.push(Job { table, place, root, stream: &range.stream, into: into.clone(), whole });
         }
     }
-    context.hear(Event::TotalKnown {
+    build.context.hear(Event::TotalKnown {
         part: part.name().clone(),
-        subject: settings.database().to_owned(),
+        subject: target.settings.database().to_owned(),
         bytes: jobs.iter().map(|job| job.root.bytes).sum(),
         rows: Some(facts.tables.iter().map(|table| table.rows).sum()),
     });
     // The constraints of an extension's own tables are there already, so these go in by themselves.
     let of_extensions = |job: &Job<'_>| matches!(job.table.rows_of, RowsOf::ExtensionConfiguration { .. });
-    let (configuration, mut jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(of_extensions);
-    jobs.sort_by_key(|job| std::cmp::Reverse(job.root.bytes));
-    let workers = part.options().workers.clamp(1, jobs.len().max(1));
-    let work =
-        Work { part, context, recorded, settings, facts, queue: Mutex::new(jobs.into()), later: Mutex::default() };
+    let (configuration, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(of_extensions);
+    let mut indexes = entries::by_table(archive.all_for(target).await?, &facts.tables);
+    // Rows of other partitions may still come to these.
+    indexes.retain(|place, _| facts.tables.get(*place).is_some_and(|table| tree(table).is_none()));
+    let workers = part.options().workers.max(1);
+    let queue = Queue::new(workers, jobs, indexes, &facts.tables);
+    let work = Work { build, archive, target, queue, memory_kib, later: Mutex::default(), analyzed: Mutex::default() };
     load_in_turn(&work, configuration.into()).await?;
     try_join_all((0..workers).map(|_| worker(&work))).await?;
     let later = std::mem::take(&mut *work.later.lock().unwrap_or_else(PoisonError::into_inner));
-    load_in_turn(&work, later).await
+    load_in_turn(&work, later).await?;
+    Ok(work.analyzed.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Rows that refer to others come after those, whatever order that is.
@@ -84,7 +96,7 @@ async fn load_in_turn(work: &Work<'_>, mut jobs: VecDeque<Job<'_>>) -> Result<()
     if jobs.is_empty() {
         return Ok(());
     }
-    let mut session = connect_to_fill(work.settings, "stage rows").await?;
+    let mut session = connect_to_fill(work.target.settings, "stage rows").await?;
     let mut refused = 0;
     while let Some(job) = jobs.pop_front() {
         match load(&mut session, work, &job).await {
@@ -107,19 +119,39 @@ fn waits_for_others(error: &Error) -> bool {
 
 async fn worker(work: &Work<'_>) -> Result<(), Error> {
     let mut session: Option<Session> = None;
-    loop {
-        let job = work.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        let Some(job) = job else { break };
-        let session = match &mut session {
-            Some(session) => session,
-            none => none.insert(connect_to_fill(work.settings, "stage rows").await?),
-        };
-        match fill(session, work, &job, None).await {
-            Err(error) if waits_for_others(&error) || search_path::finds_nothing(&error) => {
-                session.execute("go back", "rollback").await?;
-                work.later.lock().unwrap_or_else(PoisonError::into_inner).push_back(job);
+    while let Some(task) = work.queue.next().await {
+        match task {
+            Task::Rows(job) => {
+                let session = match &mut session {
+                    Some(session) => session,
+                    none => none.insert(connect_to_fill(work.target.settings, "stage rows").await?),
+                };
+                match fill(session, work, &job, None).await {
+                    Err(error) if waits_for_others(&error) || search_path::finds_nothing(&error) => {
+                        session.execute("go back", "rollback").await?;
+                        work.queue.put_off(&job);
+                        work.later.lock().unwrap_or_else(PoisonError::into_inner).push_back(job);
+                    }
+                    other => {
+                        other?;
+                        if job.whole && statistics::gather_early(session, &job.into, job.root.bytes).await? {
+                            work.analyzed.lock().unwrap_or_else(PoisonError::into_inner).push(job.into.clone());
+                        }
+                        work.queue.loaded(&job);
+                    }
+                }
             }
-            other => other?,
+            Task::Indexes(indexes) => {
+                // There are no more rows to load, and pg_restore has a session of its own.
+                if let Some(session) = session.take() {
+                    session.close().await;
+                }
+                // What fails here is tried again in its turn, and then says why.
+                let memory_kib =
+                    work.memory_kib.saturating_mul(i64::try_from(indexes.hands).unwrap_or(1)).min(MEMORY_KIB_MAX);
+                let _ = work.archive.restore_ahead(work.target, &indexes.entries, memory_kib).await;
+                work.queue.built(&indexes);
+            }
         }
     }
     if let Some(session) = session {
@@ -132,8 +164,8 @@ async fn load(session: &mut Session, work: &Work<'_>, job: &Job<'_>) -> Result<(
     match fill(session, work, job, None).await {
         Err(error) if search_path::finds_nothing(&error) => {
             session.execute("go back", "rollback").await?;
-            let path = search_path::of(work.facts, &job.table.schema);
-            work.context.warn(search_path::warning(&format!("{}.{}", job.table.schema, job.table.name), &error));
+            let path = search_path::of(work.build.facts, &job.table.schema);
+            work.build.context.warn(search_path::warning(&format!("{}.{}", job.table.schema, job.table.name), &error));
             fill(session, work, job, Some(&path)).await
         }
         other => other,
@@ -144,9 +176,9 @@ async fn fill(session: &mut Session, work: &Work<'_>, job: &Job<'_>, path: Optio
     let name = &job.into;
     let title = format!("{}.{}", job.table.schema, job.table.name);
     fuse::pass("copy rows", &session.database)?;
-    let (part, subject) = (work.part.name().clone(), format!("{} {title}", session.database));
+    let (part, subject) = (work.build.part.name().clone(), format!("{} {title}", session.database));
     let bytes_expected = Some(job.root.bytes);
-    work.context.hear(Event::TransferBegan { part: part.clone(), subject: subject.clone(), bytes_expected });
+    work.build.context.hear(Event::TransferBegan { part: part.clone(), subject: subject.clone(), bytes_expected });
     session.execute("begin", "begin").await?;
     if let Some(path) = path {
         session.execute("set the search path", &format!("set local search_path = {path}")).await?;
@@ -160,18 +192,18 @@ async fn fill(session: &mut Session, work: &Work<'_>, job: &Job<'_>, path: Optio
     let freeze = if job.whole { ", freeze" } else { "" };
     let sql = format!(
         "copy {name}{columns} from stdin with (format text, encoding {}{freeze})",
-        literal(&work.facts.encoding)
+        literal(&work.build.facts.encoding)
     );
     let failed = &Error::copying(&title, &session.database);
-    let mut reader = work.recorded.repository.read(job.root);
+    let mut reader = work.build.recorded.repository.read(job.root);
     let mut copy = session.connection.copy_in_raw(&sql).await.map_err(failed)?;
     while let Some(piece) = next(&mut reader, job.stream).await? {
         let bytes = piece.len() as u64;
         copy.send(piece).await.map_err(failed)?;
-        work.context.hear(Event::TransferMoved { part: part.clone(), subject: subject.clone(), bytes });
+        work.build.context.hear(Event::TransferMoved { part: part.clone(), subject: subject.clone(), bytes });
     }
     copy.finish().await.map_err(failed)?;
     session.execute("commit the rows", "commit").await?;
-    work.context.hear(Event::TransferEnded { part, subject });
+    work.build.context.hear(Event::TransferEnded { part, subject });
     fuse::pass("copy rows", &session.database)
 }

@@ -1,0 +1,183 @@
+//! What is still to be done while a copy is filled: rows first, then the indexes of tables whose rows are in.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::entries::Entry;
+use super::rows::Job;
+use crate::TableFacts;
+
+/// The server builds an index on a table of this size by several processes.
+const LARGE_BYTES: u64 = 8 << 20;
+/// Such an index counts as two workers.
+const HANDS_FOR_LARGE: usize = 2;
+/// Indexes on small tables that are built in one transaction, about: the server holds locks on all of them.
+const SMALL_AT_ONCE: usize = 200;
+
+pub(super) enum Task<'a> {
+    Rows(Job<'a>),
+    Indexes(Indexes<'a>),
+}
+
+/// Indexes and keys to build in one go, by so many hands.
+pub(super) struct Indexes<'a> {
+    pub entries: Vec<&'a Entry>,
+    pub hands: usize,
+    /// The table of a key: nothing else can be built on it meanwhile.
+    key_of: Option<Place>,
+}
+
+/// Hands out tasks to as many workers as there are hands.
+pub(super) struct Queue<'a> {
+    hands: usize,
+    state: Mutex<State<'a>>,
+    changed: Notify,
+}
+
+struct State<'a> {
+    rows: VecDeque<Job<'a>>,
+    /// Those that something is still to be built on.
+    tables: BTreeMap<Place, Table<'a>>,
+    busy: usize,
+}
+
+/// The size of a table and its place among the tables of the facts. The largest comes first.
+type Place = (Reverse<u64>, usize);
+
+#[derive(Default)]
+struct Table<'a> {
+    /// Streams of rows that are not in yet.
+    streams: usize,
+    keys: VecDeque<&'a Entry>,
+    indexes: VecDeque<&'a Entry>,
+    key_begun: bool,
+}
+
+enum Look<'a> {
+    Task(Task<'a>),
+    NotYet,
+    Done,
+}
+
+impl<'a> Queue<'a> {
+    /// Rows of the largest stream come first. `indexes` are those on tables by the place of the table in `tables`.
+    pub(super) fn new(
+        hands: usize,
+        mut rows: Vec<Job<'a>>,
+        indexes: HashMap<usize, Vec<&'a Entry>>,
+        tables: &[TableFacts],
+    ) -> Self {
+        rows.sort_by_key(|job| Reverse(job.root.bytes));
+        let mut streams: HashMap<usize, usize> = HashMap::new();
+        for job in &rows {
+            *streams.entry(job.place).or_default() += 1;
+        }
+        let tables = indexes.into_iter().filter_map(|(at, entries)| {
+            let (keys, indexes): (VecDeque<_>, VecDeque<_>) = entries.into_iter().partition(|entry| entry.is_key());
+            let streams = streams.get(&at).copied().unwrap_or_default();
+            Some((place(at, tables.get(at)?), Table { streams, keys, indexes, key_begun: false }))
+        });
+        let state = State { rows: rows.into(), tables: tables.collect(), busy: 0 };
+        Self { hands: hands.max(1), state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    /// The next task, once there is one that may begin; nothing when all are begun.
+    pub(super) async fn next(&self) -> Option<Task<'a>> {
+        loop {
+            let changed = self.changed.notified();
+            let found = self.state().look(self.hands);
+            match found {
+                Look::Task(task) => return Some(task),
+                Look::Done => return None,
+                Look::NotYet => changed.await,
+            }
+        }
+    }
+
+    pub(super) fn loaded(&self, job: &Job<'_>) {
+        self.change(|state| {
+            state.busy -= 1;
+            if let Some(table) = state.tables.get_mut(&place(job.place, job.table)) {
+                table.streams -= 1;
+            }
+        });
+    }
+
+    /// These rows come later, and what is built on them later still.
+    pub(super) fn put_off(&self, job: &Job<'_>) {
+        self.change(|state| {
+            state.busy -= 1;
+            state.tables.remove(&place(job.place, job.table));
+        });
+    }
+
+    pub(super) fn built(&self, indexes: &Indexes<'_>) {
+        self.change(|state| {
+            state.busy -= indexes.hands;
+            if let Some(table) = indexes.key_of.and_then(|place| state.tables.get_mut(&place)) {
+                table.key_begun = false;
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State<'a>)) {
+        change(&mut self.state());
+        self.changed.notify_waiters();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<'a>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn place(at: usize, table: &TableFacts) -> Place {
+    (Reverse(table.bytes), at)
+}
+
+impl<'a> State<'a> {
+    fn look(&mut self, hands: usize) -> Look<'a> {
+        if let Some(job) = self.rows.pop_front() {
+            self.busy += 1;
+            return Look::Task(Task::Rows(job));
+        }
+        let free = hands - self.busy;
+        let for_large = HANDS_FOR_LARGE.min(hands);
+        let large = if free >= for_large { self.large(for_large) } else { None };
+        let indexes = if free >= 1 { large.or_else(|| self.small()) } else { None };
+        self.tables.retain(|_, table| !table.keys.is_empty() || !table.indexes.is_empty());
+        match indexes {
+            Some(indexes) => {
+                self.busy += indexes.hands;
+                Look::Task(Task::Indexes(indexes))
+            }
+            None if self.tables.is_empty() => Look::Done,
+            None => Look::NotYet,
+        }
+    }
+
+    /// The next on the largest table that is ready: its keys one by one, then its indexes, side by side.
+    fn large(&mut self, hands: usize) -> Option<Indexes<'a>> {
+        let large = self.tables.iter_mut().take_while(|((Reverse(bytes), _), _)| *bytes >= LARGE_BYTES);
+        let (place, table) = large.into_iter().find(|(_, table)| table.streams == 0 && !table.key_begun)?;
+        let key = table.keys.pop_front();
+        table.key_begun = key.is_some();
+        let entry = key.or_else(|| table.indexes.pop_front())?;
+        Some(Indexes { entries: vec![entry], hands, key_of: key.map(|_| *place) })
+    }
+
+    /// All on as many small tables as make a batch.
+    fn small(&mut self) -> Option<Indexes<'a>> {
+        let mut entries = Vec::new();
+        let small = self.tables.iter_mut().filter(|((Reverse(bytes), _), _)| *bytes < LARGE_BYTES);
+        for (_, table) in small.filter(|(_, table)| table.streams == 0) {
+            if entries.len() >= SMALL_AT_ONCE {
+                break;
+            }
+            entries.extend(table.keys.drain(..).chain(table.indexes.drain(..)));
+        }
+        (!entries.is_empty()).then_some(Indexes { entries, hands: 1, key_of: None })
+    }
+}
