@@ -141,6 +141,45 @@ async fn staging_that_dies_anywhere_is_begun_again_or_cleared_away() {
     assert_eq!(databases(&bench), ["shop"]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_table_has_all_its_indexes_and_statistics_of_what_they_are_made_of() {
+    let Some(bench) = Bench::start().await else { return };
+    bench.cluster.create("shop");
+    bench.cluster.sql(
+        "shop",
+        "create table words (id int not null, what text, twin int);
+         insert into words select i, repeat(md5(i::text), 16), i from generate_series(1, 140000) i;
+         create function initial(text) returns text language sql immutable as 'select left($1, 1)';
+         alter table words add primary key (id);
+         create index by_initial on words (initial(what));
+         create index by_upper on words (upper(what));
+         create index by_twin on words (twin, id);
+         create unlogged table small (id int primary key, word int references words);
+         create statistics twins on id, twin from words; analyze",
+    );
+    let part = bench.part("postgres", &["shop"]);
+    let (captured, facts) = bench.capture(&part).await.unwrap();
+    let words = facts.databases[0].tables.iter().find(|table| table.name == "words").unwrap();
+    assert!(words.bytes > 64 << 20, "{}", words.bytes);
+    assert_eq!(words.large_indexes, ["by_upper"]);
+    let recorded = bench.recorded(&captured).await;
+    // One worker builds what is left in the order of names.
+    let token = part.clone().with_workers(1).stage(&bench.context, &recorded).await.unwrap();
+    let proof = part.prove(&bench.context, &recorded, &token).await.unwrap();
+    assert_eq!(proof.findings, Vec::<String>::new());
+    part.activate(&bench.context, &token).await.unwrap();
+    let of_expressions = "select count(*) from pg_stats where tablename in ('by_initial', 'by_upper')";
+    assert_eq!(bench.cluster.sql("shop", of_expressions), "2");
+    let of_columns = "select count(*) from pg_stats where tablename in ('words')";
+    assert_eq!(bench.cluster.sql("shop", of_columns), "3");
+    let together = "select count(*) from pg_statistic_ext_data";
+    assert_eq!(bench.cluster.sql("shop", together), "1");
+    // What needs nothing but its table was begun before all else, and so has the smaller number.
+    let order =
+        "select string_agg(relname, ' ' order by oid) from pg_class where relname in ('by_initial', 'by_upper')";
+    assert_eq!(bench.cluster.sql("shop", order), "by_upper by_initial");
+}
+
 /// Waits until the server holds a statement that begins so for want of a lock.
 async fn waits(bench: &Bench, begin: &str) {
     let mut watcher = connect(&bench.settings("postgres", "postgres"), "watcher").await.unwrap();

@@ -181,3 +181,67 @@ impl<'a> State<'a> {
         (!entries.is_empty()).then_some(Indexes { entries, hands: 1, key_of: None })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::super::entries::{by_table, parse};
+    use super::*;
+
+    fn table(name: &str, bytes: u64) -> TableFacts {
+        TableFacts { schema: "s".to_owned(), name: name.to_owned(), bytes, ..TableFacts::default() }
+    }
+
+    /// What is handed out now, by number.
+    fn next<'a>(queue: &Queue<'a>) -> Option<Option<Indexes<'a>>> {
+        let indexes = |task| match task {
+            Task::Indexes(indexes) => indexes,
+            Task::Rows(_) => panic!("there are no rows"),
+        };
+        queue.next().now_or_never().map(|task| task.map(indexes))
+    }
+
+    fn numbers(indexes: &Indexes<'_>) -> Vec<String> {
+        indexes.entries.iter().map(|entry| entry.number.clone()).collect()
+    }
+
+    #[test]
+    fn a_key_is_built_alone_on_its_table_and_indexes_side_by_side() {
+        let list = "1; 1259 1 TABLE s large owner\n2; 1259 2 TABLE s small owner\n3; 1259 3 TABLE s tiny owner\n\
+                    5; 1259 5 INDEX s large_a owner\n;\tdepends on: 1\n6; 1259 6 INDEX s large_b owner\n;\tdepends on: 1\n\
+                    4; 2606 4 CONSTRAINT s large large_pkey owner\n;\tdepends on: 1\n\
+                    7; 2606 7 CONSTRAINT s small small_pkey owner\n;\tdepends on: 2\n\
+                    8; 1259 8 INDEX s tiny_a owner\n;\tdepends on: 3\n";
+        let entries = parse(list);
+        let mut tables = [table("small", 5), table("large", LARGE_BYTES), table("tiny", 1)];
+        tables[1].large_indexes = vec!["large_b".to_owned()];
+        let queue = Queue::new(4, Vec::new(), by_table(&entries, &tables), &tables);
+        let key = next(&queue).flatten().unwrap();
+        assert_eq!((numbers(&key), key.hands), (vec!["4".to_owned()], 2));
+        let small = next(&queue).flatten().unwrap();
+        assert_eq!((numbers(&small), small.hands), (vec!["7".to_owned(), "8".to_owned()], 1));
+        assert!(next(&queue).is_none(), "the key is not built");
+        queue.built(&key);
+        let largest = next(&queue).flatten().unwrap();
+        assert_eq!(numbers(&largest), ["6"]);
+        assert!(next(&queue).is_none(), "three hands are busy");
+        queue.built(&small);
+        assert_eq!(numbers(&next(&queue).flatten().unwrap()), ["5"]);
+        assert!(next(&queue).unwrap().is_none());
+    }
+
+    #[test]
+    fn one_hand_builds_one_after_another() {
+        let list = "1; 1259 1 TABLE s large owner\n5; 1259 5 INDEX s large_a owner\n;\tdepends on: 1\n\
+                    6; 1259 6 INDEX s large_b owner\n;\tdepends on: 1\n";
+        let entries = parse(list);
+        let tables = [table("large", LARGE_BYTES)];
+        let queue = Queue::new(1, Vec::new(), by_table(&entries, &tables), &tables);
+        let first = next(&queue).flatten().unwrap();
+        assert_eq!((numbers(&first), first.hands), (vec!["5".to_owned()], 1));
+        assert!(next(&queue).is_none());
+        queue.built(&first);
+        assert_eq!(numbers(&next(&queue).flatten().unwrap()), ["6"]);
+    }
+}
