@@ -15,7 +15,7 @@ const LARGE_BYTES: u64 = 8 << 20;
 /// Such an index counts as two workers.
 const HANDS_FOR_LARGE: usize = 2;
 /// Indexes on small tables that are built in one transaction, about: the server holds locks on all of them.
-const SMALL_AT_ONCE: usize = 200;
+const SMALL_AT_ONCE: usize = 100;
 
 pub(super) enum Task<'a> {
     Rows(Job<'a>),
