@@ -158,11 +158,11 @@ async fn a_large_table_has_all_its_indexes_and_statistics_of_what_they_are_made_
          create statistics twins on id, twin from words; analyze",
     );
     let part = bench.part("postgres", &["shop"]);
-    let (captured, facts) = bench.capture(&part).await.unwrap();
+    let recorded = bench.capture_to_restore(&part).await;
+    let facts: ServerFacts = recorded.facts().unwrap();
     let words = facts.databases[0].tables.iter().find(|table| table.name == "words").unwrap();
     assert!(words.bytes > 64 << 20, "{}", words.bytes);
     assert_eq!(words.large_indexes, ["by_upper"]);
-    let recorded = bench.recorded(&captured).await;
     // One worker builds what is left in the order of names.
     let token = part.clone().with_workers(1).stage(&bench.context, &recorded).await.unwrap();
     let proof = part.prove(&bench.context, &recorded, &token).await.unwrap();

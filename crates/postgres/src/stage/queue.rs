@@ -160,8 +160,8 @@ impl<'a> State<'a> {
 
     /// The next on the largest table that is ready: its keys one by one, then its indexes, side by side.
     fn large(&mut self, hands: usize) -> Option<Indexes<'a>> {
-        let large = self.tables.iter_mut().take_while(|((Reverse(bytes), _), _)| *bytes >= LARGE_BYTES);
-        let (place, table) = large.into_iter().find(|(_, table)| table.streams == 0 && !table.key_begun)?;
+        let mut large = self.tables.iter_mut().take_while(|((Reverse(bytes), _), _)| *bytes >= LARGE_BYTES);
+        let (place, table) = large.find(|(_, table)| table.streams == 0 && !table.key_begun)?;
         let key = table.keys.pop_front();
         table.key_begun = key.is_some();
         let entry = key.or_else(|| table.indexes.pop_front())?;

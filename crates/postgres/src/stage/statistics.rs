@@ -47,7 +47,7 @@ pub(super) async fn gather_early(session: &mut Session, table: &str, bytes: u64)
 pub(super) async fn gather(session: &mut Session, target: Target<'_>, early: &[String]) -> Result<(), Error> {
     let early = early.iter().map(|table| literal(table)).collect::<Vec<_>>().join(", ");
     let listed = format!(
-        "select name, pg_catalog.pg_table_size(name::pg_catalog.regclass)
+        "select name, pg_catalog.pg_table_size(c.oid)
            from ({ANALYZED}) as tables (name, remote)
            join pg_catalog.pg_class c on c.oid = name::pg_catalog.regclass
           where not remote and {WORTH_IT} and (
