@@ -155,6 +155,8 @@ struct FakeToken {
     run: RunId,
     /// The earlier run that keeps it, where it was not staged anew.
     kept_by: Option<RunId>,
+    /// Not for use: it lacks what a proof does not need.
+    for_proof: bool,
 }
 
 const VALUE_BYTES_MAX: u64 = 1 << 20;
@@ -263,7 +265,18 @@ impl Part for FakePart {
             Ok(())
         })
         .await?;
-        self.token("stage", &FakeToken { run: context.run.clone(), kept_by: None })
+        self.token("stage", &FakeToken { run: context.run.clone(), kept_by: None, for_proof: false })
+    }
+
+    async fn stage_for_proof(&self, context: &Context, recorded: &Recorded) -> Result<Token, Error> {
+        let staged = self.stage(context, recorded).await?;
+        let staged = FakeToken { for_proof: true, ..self.read("stage", &staged)? };
+        self.token("stage", &staged)
+    }
+
+    async fn keep_warm(&self, _context: &Context, _recorded: &Recorded, staged: &Token) -> Result<(), Error> {
+        let staged = self.read("keep warm", staged)?;
+        if staged.for_proof { Err(self.error("keep warm", "it was staged for a proof")) } else { Ok(()) }
     }
 
     async fn stage_kept(&self, context: &Context, activated: &Token) -> Result<Token, Error> {
@@ -273,7 +286,7 @@ impl Part for FakePart {
             true => Ok(()),
             false => Err(format!("what {kept_by} kept was let go")),
         })?;
-        self.token("stage", &FakeToken { run: context.run.clone(), kept_by: Some(kept_by) })
+        self.token("stage", &FakeToken { run: context.run.clone(), kept_by: Some(kept_by), for_proof: false })
     }
 
     async fn prove(&self, _context: &Context, recorded: &Recorded, staged: &Token) -> Result<Proof, Error> {

@@ -41,6 +41,11 @@ pub trait Part: Send + Sync {
     /// Builds the recorded state beside the live one, which stays untouched.
     async fn stage(&self, context: &Context, recorded: &Recorded) -> Result<Token, Error>;
 
+    /// The same of a copy that is only compared and then abandoned: what none but its users would need may be left out.
+    async fn stage_for_proof(&self, context: &Context, recorded: &Recorded) -> Result<Token, Error> {
+        self.stage(context, recorded).await
+    }
+
     /// Takes up the warm copy of the recorded state, where there is one: staged and proven, with nothing to
     /// load. What was changed since it was proven is not given.
     async fn take_warm(&self, _context: &Context, _recorded: &Recorded) -> Result<Option<Token>, Error> {

@@ -4,6 +4,7 @@ use backstay_part::{Recorded, Token};
 use backstay_run::Context;
 
 use crate::session::connect;
+use crate::stage::Purpose;
 use crate::swap::{Switch, connect_outside};
 use crate::{Error, ServerFacts, ServerPart, Settings, identifier, stage};
 
@@ -18,7 +19,7 @@ impl ServerPart {
     ) -> Result<(Settings, Token), Error> {
         let facts: ServerFacts = recorded.facts().map_err(|source| Error::Facts { source })?;
         let place = facts.databases.iter().position(|database| database.label == label);
-        let token = stage::stage(self, context, recorded).await?;
+        let token = stage::stage(self, context, recorded, Purpose::Use).await?;
         let switch = Switch::read(&token)?;
         let copied = place.and_then(|place| switch.databases.get(place)).zip(self.database(label));
         let Some((trio, database)) = copied else {

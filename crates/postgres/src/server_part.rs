@@ -8,6 +8,7 @@ use backstay_part::{Captured, Comparison, Part, Proof, Recorded, Standing, Token
 use backstay_repository::SnapshotWriter;
 use backstay_run::Context;
 
+use crate::stage::Purpose;
 use crate::swap::Written;
 use crate::{Error, Leftover, RescueReport, Settings, Tools, capture, loss, preflight, prove, settle, stage, swap};
 
@@ -134,7 +135,11 @@ impl Part for ServerPart {
     }
 
     async fn stage(&self, context: &Context, recorded: &Recorded) -> Result<Token, backstay_part::Error> {
-        self.explain("stage", stage::stage(self, context, recorded).await)
+        self.explain("stage", stage::stage(self, context, recorded, Purpose::Use).await)
+    }
+
+    async fn stage_for_proof(&self, context: &Context, recorded: &Recorded) -> Result<Token, backstay_part::Error> {
+        self.explain("stage", stage::stage(self, context, recorded, Purpose::Proof).await)
     }
 
     async fn take_warm(&self, context: &Context, recorded: &Recorded) -> Result<Option<Token>, backstay_part::Error> {

@@ -24,6 +24,7 @@ use futures_util::try_join;
 pub(crate) use plan::plan;
 
 use self::archive::{Archive, Stretch, Target};
+use self::statistics::Statistics;
 use crate::session::connect;
 use crate::statement::change;
 use crate::swap::{
@@ -32,9 +33,23 @@ use crate::swap::{
 };
 use crate::{DatabaseFacts, Error, ServerFacts, ServerPart, Session, Settings, identifier, literal, swap};
 
+/// What a copy is built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To become live, at once or later, or to be worked upon.
+    Use,
+    /// To be compared and dropped.
+    Proof,
+}
+
 /// Builds every recorded database beside the live one. Where it fails or is stopped, what was half
 /// built is dropped again.
-pub(crate) async fn stage(part: &ServerPart, context: &Context, recorded: &Recorded) -> Result<Token, Error> {
+pub(crate) async fn stage(
+    part: &ServerPart,
+    context: &Context,
+    recorded: &Recorded,
+    purpose: Purpose,
+) -> Result<Token, Error> {
     let facts: ServerFacts = recorded.facts().map_err(|source| Error::Facts { source })?;
     let switch = switch_of(part, context, &facts)?;
     let mut outside = connect_alone(part, &switch.names(), "stage", &switch.run).await?;
@@ -43,7 +58,8 @@ pub(crate) async fn stage(part: &ServerPart, context: &Context, recorded: &Recor
     let work = async {
         roles::make(&mut outside, context, recorded, &facts).await?;
         for (trio, database) in switch.databases.iter().zip(&facts.databases) {
-            let build = Build { part, context, recorded, run: &switch.run, trio, facts: database };
+            let statistics = statistics_for(purpose, part, database);
+            let build = Build { part, context, recorded, run: &switch.run, trio, facts: database, statistics };
             build.build(&mut outside, &facts).await?;
         }
         switch.token()
@@ -57,6 +73,14 @@ pub(crate) async fn stage(part: &ServerPart, context: &Context, recorded: &Recor
         let _ = drop_half_built(part, context, &switch).await;
     }
     result
+}
+
+/// A proof reads the user's tables from end to end, however that is planned. But assertions may ask them anything, and
+/// so may materialized views.
+fn statistics_for(purpose: Purpose, part: &ServerPart, facts: &DatabaseFacts) -> Statistics {
+    let asserted = part.database(&facts.label).is_some_and(|database| !database.assertions.is_empty());
+    let asked = asserted || facts.matviews.iter().any(|view| view.populated);
+    if purpose == Purpose::Proof && !asked { Statistics::OfCatalogs } else { Statistics::OfAll }
 }
 
 /// What `activated` kept is to become live again: nothing is copied, only the names are new.
@@ -146,6 +170,7 @@ struct Build<'a> {
     run: &'a RunId,
     trio: &'a Trio,
     facts: &'a DatabaseFacts,
+    statistics: Statistics,
 }
 
 impl Build<'_> {
@@ -173,7 +198,7 @@ impl Build<'_> {
         archive.restore(target, Stretch::AfterRows).await?;
         archive.restore(target, Stretch::Rights).await?;
         finish::finish(&mut session, self.context, self.facts).await?;
-        statistics::gather(&mut session, target, &analyzed).await?;
+        statistics::gather(&mut session, target, self.statistics, &analyzed).await?;
         archive.restore(target, Stretch::EventTriggers).await?;
         session.close().await;
         finish::describe(outside, staged, self.facts).await?;

@@ -180,6 +180,36 @@ async fn a_large_table_has_all_its_indexes_and_statistics_of_what_they_are_made_
     assert_eq!(bench.cluster.sql("shop", order), "by_upper by_initial");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_users_need_is_left_out_of_a_copy_for_a_proof_that_asks_nothing() {
+    let Some(bench) = Bench::start().await else { return };
+    bench.cluster.create("shop");
+    bench.cluster.sql("shop", "create table goods as select i as id from generate_series(1, 1000) i");
+    let (plain, asserting) = (bench.part("postgres", &["shop"]), bench.part_that_asserts("shop", &["select true"]));
+    let recorded = bench.capture_to_restore(&plain).await;
+    let staged = staged_name("shop", &bench.context.run);
+    let known = async |recorded: &Recorded, token: Result<Token, backstay_part::Error>| {
+        let open = format!("alter database {} allow_connections true", identifier(&staged));
+        bench.cluster.sql("postgres", &open);
+        let known = bench.cluster.sql(&staged, "select count(*) from pg_stats where tablename = 'goods'");
+        let proof = plain.prove(&bench.context, recorded, &token.unwrap()).await.unwrap();
+        assert_eq!(proof.findings, Vec::<String>::new());
+        plain.abandon(&bench.context, &bench.context.run, None).await.unwrap();
+        known
+    };
+    let for_proof = plain.stage_for_proof(&bench.context, &recorded).await;
+    assert_eq!(known(&recorded, for_proof).await, "0");
+    let for_proof_with_assertions = asserting.stage_for_proof(&bench.context, &recorded).await;
+    assert_eq!(known(&recorded, for_proof_with_assertions).await, "1");
+    let for_use = plain.stage(&bench.context, &recorded).await;
+    assert_eq!(known(&recorded, for_use).await, "1");
+    // A materialized view may ask for anything as well.
+    bench.cluster.sql("shop", "create materialized view seen as select count(*) from goods");
+    let recorded = bench.capture_to_restore(&plain).await;
+    let for_proof_with_view = plain.stage_for_proof(&bench.context, &recorded).await;
+    assert_eq!(known(&recorded, for_proof_with_view).await, "1");
+}
+
 /// Waits until the server holds a statement that begins so for want of a lock.
 async fn waits(bench: &Bench, begin: &str) {
     let mut watcher = connect(&bench.settings("postgres", "postgres"), "watcher").await.unwrap();

@@ -138,7 +138,11 @@ async fn examine(
         Err(error) => return damage_or(error),
         Ok(recorded) => recorded,
     };
-    let staged = match part.stage(site.context, &recorded).await {
+    let staged = match copies {
+        Copies::Go => part.stage_for_proof(site.context, &recorded).await,
+        Copies::StayWarm => part.stage(site.context, &recorded).await,
+    };
+    let staged = match staged {
         Err(error) if error.kind == ErrorKind::Damaged => return Ok(damaged(&error)),
         staged => staged?,
     };

@@ -188,3 +188,11 @@ async fn proving_leaves_a_verdict_and_nothing_else() {
     assert!(!ground.list().await[0].is_proven());
     assert_eq!(ground.world.look(), before);
 }
+
+#[tokio::test]
+async fn a_copy_that_is_kept_warm_is_staged_for_use() {
+    let ground = Ground::new().await;
+    let request = SnapshotRequest { keep_warm: true, ..request() };
+    let taken = ground.calmly(async |site: &Site<'_>| take(site, &request).await.unwrap()).await;
+    assert!(taken.proven.is_some());
+}

@@ -7,7 +7,8 @@ use futures_util::future::try_join_all;
 
 use super::archive::{Archive, Target, next, stream};
 use super::queue::{Queue, Task};
-use super::{Build, connect_to_fill, entries, search_path, statistics};
+use super::statistics::{self, Statistics};
+use super::{Build, connect_to_fill, entries, search_path};
 use crate::capture::statements::listed;
 use crate::catalog::partitions;
 use crate::{Error, RowsOf, Session, TableFacts, fuse, literal, qualified};
@@ -134,7 +135,8 @@ async fn worker(work: &Work<'_>) -> Result<(), Error> {
                     }
                     other => {
                         other?;
-                        if job.whole && statistics::gather_early(session, &job.into, job.root.bytes).await? {
+                        let early = job.whole && work.build.statistics == Statistics::OfAll;
+                        if early && statistics::gather_early(session, &job.into, job.root.bytes).await? {
                             work.analyzed.lock().unwrap_or_else(PoisonError::into_inner).push(job.into.clone());
                         }
                         work.queue.loaded(&job);

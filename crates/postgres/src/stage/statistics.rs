@@ -21,9 +21,17 @@ pub(crate) const ANALYZED: &str = "
         union select i.inhparent from pg_catalog.pg_inherits i join above a on a.relid = i.inhrelid)
     select c.oid::pg_catalog.regclass::pg_catalog.text, c.oid in (select relid from above)
       from pg_catalog.pg_class c where c.relkind in ('r', 'm', 'p') and c.relpersistence <> 't' order by c.oid";
-/// Not the server's own tables, but for those that have grown since it last looked at them: in a database of many objects.
+/// Of the server's own tables those that have grown since it last looked at them: in a database of many objects.
 const WORTH_IT: &str =
     "(c.oid >= 16384 or pg_catalog.pg_relation_size(c.oid) > 2 * 8192 * c.relpages::pg_catalog.int8)";
+
+/// What they are gathered of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Statistics {
+    OfAll,
+    /// Only of the server's own tables.
+    OfCatalogs,
+}
 
 /// Gathers them of one table that has just been filled, where it is worth a statement of its own. With tables below it
 /// they are of rows that may not be there yet: then it waits.
@@ -44,13 +52,22 @@ pub(super) async fn gather_early(session: &mut Session, table: &str, bytes: u64)
 /// Gathers the others, side by side, of the largest table first; not of tables above foreign ones: those would be asked
 /// for samples. What is gathered of expressions and of columns together needs the objects that ask for it, which come
 /// after the rows: those tables are not done `early`.
-pub(super) async fn gather(session: &mut Session, target: Target<'_>, early: &[String]) -> Result<(), Error> {
+pub(super) async fn gather(
+    session: &mut Session,
+    target: Target<'_>,
+    of: Statistics,
+    early: &[String],
+) -> Result<(), Error> {
+    let whose = match of {
+        Statistics::OfAll => "true",
+        Statistics::OfCatalogs => "c.oid < 16384",
+    };
     let early = early.iter().map(|table| literal(table)).collect::<Vec<_>>().join(", ");
     let listed = format!(
         "select name, pg_catalog.pg_table_size(c.oid)
            from ({ANALYZED}) as tables (name, remote)
            join pg_catalog.pg_class c on c.oid = name::pg_catalog.regclass
-          where not remote and {WORTH_IT} and (
+          where {whose} and not remote and {WORTH_IT} and (
                 c.oid <> all (array[{early}]::pg_catalog.regclass[])
                 or exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indexprs is not null)
                 or exists (select from pg_catalog.pg_statistic_ext s where s.stxrelid = c.oid))
