@@ -75,6 +75,15 @@ pub(crate) struct Target<'a> {
     pub major: u32,
 }
 
+/// What the server may use for each of the indexes it builds.
+#[derive(Clone, Copy)]
+pub(super) struct Means {
+    /// In KiB, as this unit is called there.
+    pub memory_kib: i64,
+    /// Processes beside the session's own.
+    pub helpers: i64,
+}
+
 impl Archive {
     pub(crate) async fn fetch(recorded: &Recorded, facts: &DatabaseFacts, server: &ServerFacts) -> Result<Self, Error> {
         let mut file = NamedTempFile::new().map_err(|source| Error::Spool { source })?;
@@ -136,10 +145,17 @@ impl Archive {
         self.restore_listed(target, &list, How { argument: stretch.section(), jobs, options: OPTIONS.to_owned() }).await
     }
 
-    /// Restores these entries ahead of their stretch, with so much memory for each: all of them, or none.
-    pub(super) async fn restore_ahead(&self, target: Target<'_>, entries: &[&Entry], kib: i64) -> Result<(), Error> {
+    /// Restores these entries ahead of their stretch: all of them, or none.
+    pub(super) async fn restore_ahead(
+        &self,
+        target: Target<'_>,
+        entries: &[&Entry],
+        means: Means,
+    ) -> Result<(), Error> {
         let argument = Some("--single-transaction".to_owned());
-        let options = format!("{OPTIONS} -c maintenance_work_mem={kib}kB");
+        let Means { memory_kib, helpers } = means;
+        let options =
+            format!("{OPTIONS} -c maintenance_work_mem={memory_kib}kB -c max_parallel_maintenance_workers={helpers}");
         let list = listed(entries.iter().copied());
         self.restore_listed(target, &list, How { argument, jobs: 1, options }).await?;
         let numbers = entries.iter().map(|entry| entry.number.clone());

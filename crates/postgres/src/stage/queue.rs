@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::archive::Means;
 use super::entries::Entry;
 use super::rows::Job;
 use crate::TableFacts;
@@ -16,6 +17,8 @@ const LARGE_BYTES: u64 = 8 << 20;
 const HANDS_FOR_LARGE: usize = 2;
 /// Indexes on small tables that are built in one transaction, about: the server holds locks on all of them.
 const SMALL_AT_ONCE: usize = 100;
+/// What the server takes as a value.
+const MEMORY_KIB_MAX: i64 = i32::MAX as i64;
 
 pub(super) enum Task<'a> {
     Rows(Job<'a>),
@@ -26,8 +29,22 @@ pub(super) enum Task<'a> {
 pub(super) struct Indexes<'a> {
     pub entries: Vec<&'a Entry>,
     pub hands: usize,
+    /// How many of the server's processes build one of them. A key gains little by a second one, for what takes longest
+    /// is done by one in the end; so it gets one where others are busy.
+    pub processes: usize,
     /// The table of a key: nothing else can be built on it meanwhile.
     key_of: Option<Place>,
+}
+
+impl Indexes<'_> {
+    /// Of what is granted for one index: as much memory as that many hands would have, and no more processes.
+    pub(super) fn means(&self, granted: Means) -> Means {
+        let number = |count: usize| i64::try_from(count).unwrap_or(1);
+        Means {
+            memory_kib: granted.memory_kib.saturating_mul(number(self.hands)).min(MEMORY_KIB_MAX),
+            helpers: granted.helpers.min(number(self.processes) - 1),
+        }
+    }
 }
 
 /// Hands out tasks to as many workers as there are hands.
@@ -165,7 +182,8 @@ impl<'a> State<'a> {
         let key = table.keys.pop_front();
         table.key_begun = key.is_some();
         let entry = key.or_else(|| table.indexes.pop_front())?;
-        Some(Indexes { entries: vec![entry], hands, key_of: key.map(|_| *place) })
+        let processes = if key.is_some() && self.busy > 0 { 1 } else { hands };
+        Some(Indexes { entries: vec![entry], hands, processes, key_of: key.map(|_| *place) })
     }
 
     /// All on as many small tables as make a batch.
@@ -178,7 +196,7 @@ impl<'a> State<'a> {
             }
             entries.extend(table.keys.drain(..).chain(table.indexes.drain(..)));
         }
-        (!entries.is_empty()).then_some(Indexes { entries, hands: 1, key_of: None })
+        (!entries.is_empty()).then_some(Indexes { entries, hands: 1, processes: 1, key_of: None })
     }
 }
 
@@ -229,6 +247,35 @@ mod tests {
         queue.built(&small);
         assert_eq!(numbers(&next(&queue).flatten().unwrap()), ["5"]);
         assert!(next(&queue).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_key_takes_one_process_beside_others_and_an_index_as_many_as_it_has_hands() {
+        let list = "1; 1259 1 TABLE s one owner\n2; 1259 2 TABLE s two owner\n\
+                    3; 2606 3 CONSTRAINT s one one_pkey owner\n;\tdepends on: 1\n\
+                    4; 2606 4 CONSTRAINT s two two_pkey owner\n;\tdepends on: 2\n\
+                    5; 1259 5 INDEX s one_a owner\n;\tdepends on: 1\n";
+        let entries = parse(list);
+        let tables = [table("one", 2 * LARGE_BYTES), table("two", LARGE_BYTES)];
+        let queue = Queue::new(4, Vec::new(), by_table(&entries, &tables), &tables);
+        let alone = next(&queue).flatten().unwrap();
+        let beside = next(&queue).flatten().unwrap();
+        queue.built(&alone);
+        let index = next(&queue).flatten().unwrap();
+        let seen = [alone, beside, index].map(|one| (numbers(&one).join(" "), one.hands, one.processes));
+        assert_eq!(seen, [("3".to_owned(), 2, 2), ("4".to_owned(), 2, 1), ("5".to_owned(), 2, 2)]);
+    }
+
+    #[test]
+    fn an_index_gets_the_memory_of_its_hands_and_no_more_processes_than_the_server_grants() {
+        let means = |processes, memory_kib, helpers| {
+            let indexes = Indexes { entries: Vec::new(), hands: 2, processes, key_of: None };
+            let means = indexes.means(Means { memory_kib, helpers });
+            (means.memory_kib, means.helpers)
+        };
+        assert_eq!(means(2, 100, 2), (200, 1));
+        assert_eq!(means(1, 100, 2), (200, 0));
+        assert_eq!(means(2, MEMORY_KIB_MAX, 0), (MEMORY_KIB_MAX, 0));
     }
 
     #[test]

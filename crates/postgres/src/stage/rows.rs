@@ -5,7 +5,7 @@ use backstay_model::{Event, Root};
 use backstay_part::Part;
 use futures_util::future::try_join_all;
 
-use super::archive::{Archive, Target, next, stream};
+use super::archive::{Archive, Means, Target, next, stream};
 use super::queue::{Queue, Task};
 use super::statistics::{self, Statistics};
 use super::{Build, connect_to_fill, entries, search_path};
@@ -17,11 +17,11 @@ use crate::{Error, RowsOf, Session, TableFacts, fuse, literal, qualified};
 /// built on them may stand in the way.
 const WAITS_FOR_OTHERS: [&str; 3] = ["23503", "23514", "40P01"];
 
-/// In KiB, as this unit is called there.
-const MEMORY: &str = "
-    select setting::pg_catalog.int8 from pg_catalog.pg_settings where name = 'maintenance_work_mem'";
-/// What the server takes as a value.
-const MEMORY_KIB_MAX: i64 = i32::MAX as i64;
+/// What the server grants to one who builds an index.
+const GRANTED: &str = "
+    select m.setting::pg_catalog.int8, h.setting::pg_catalog.int8
+      from pg_catalog.pg_settings m, pg_catalog.pg_settings h
+     where m.name = 'maintenance_work_mem' and h.name = 'max_parallel_maintenance_workers'";
 
 /// A stream of one table to copy in one transaction.
 pub(super) struct Job<'a> {
@@ -42,8 +42,7 @@ struct Work<'a> {
     archive: &'a Archive,
     target: Target<'a>,
     queue: Queue<'a>,
-    /// What the server grants to one who builds an index.
-    memory_kib: i64,
+    granted: Means,
     /// What calls functions that may read other tables, and comes after all of those.
     later: Mutex<VecDeque<Job<'a>>>,
     /// The tables that statistics have been gathered of.
@@ -56,7 +55,7 @@ pub(super) async fn load_all(build: &Build<'_>, archive: &Archive, target: Targe
     let (part, facts) = (build.part, build.facts);
     let mut session = connect_to_fill(target.settings, "stage rows").await?;
     let scattered = partitions::scattered(&mut session).await?;
-    let (memory_kib,) = session.row("look how much memory there is for an index", MEMORY).await?;
+    let (memory_kib, helpers) = session.row("look what may be used for an index", GRANTED).await?;
     session.close().await;
     let tree = |table: &TableFacts| scattered.get(&(table.schema.clone(), table.name.clone()));
     let mut jobs = Vec::new();
@@ -84,7 +83,8 @@ pub(super) async fn load_all(build: &Build<'_>, archive: &Archive, target: Targe
     indexes.retain(|place, _| facts.tables.get(*place).is_some_and(|table| tree(table).is_none()));
     let workers = part.options().workers.max(1);
     let queue = Queue::new(workers, jobs, indexes, &facts.tables);
-    let work = Work { build, archive, target, queue, memory_kib, later: Mutex::default(), analyzed: Mutex::default() };
+    let granted = Means { memory_kib, helpers };
+    let work = Work { build, archive, target, queue, granted, later: Mutex::default(), analyzed: Mutex::default() };
     load_in_turn(&work, configuration.into()).await?;
     try_join_all((0..workers).map(|_| worker(&work))).await?;
     let later = std::mem::take(&mut *work.later.lock().unwrap_or_else(PoisonError::into_inner));
@@ -149,9 +149,7 @@ async fn worker(work: &Work<'_>) -> Result<(), Error> {
                     session.close().await;
                 }
                 // What fails here is tried again in its turn, and then says why.
-                let memory_kib =
-                    work.memory_kib.saturating_mul(i64::try_from(indexes.hands).unwrap_or(1)).min(MEMORY_KIB_MAX);
-                let _ = work.archive.restore_ahead(work.target, &indexes.entries, memory_kib).await;
+                let _ = work.archive.restore_ahead(work.target, &indexes.entries, indexes.means(work.granted)).await;
                 work.queue.built(&indexes);
             }
         }
