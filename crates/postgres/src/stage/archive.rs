@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use backstay_model::Root;
 use backstay_part::Recorded;
 use bytes::Bytes;
+use futures_util::try_join;
 use tempfile::NamedTempFile;
 use tokio::sync::OnceCell;
 
@@ -30,7 +31,6 @@ pub(crate) enum Stretch {
 }
 
 impl Stretch {
-    /// What tells two stretches apart that no list does.
     fn section(self) -> Option<String> {
         match self {
             Self::BeforeRows => Some("--section=pre-data".to_owned()),
@@ -40,11 +40,12 @@ impl Stretch {
     }
 
     fn has(self, entry: &Entry) -> bool {
+        let (rights, event_triggers) = (entry.is_one_of(&RIGHTS), entry.is_one_of(&EVENT_TRIGGERS));
         match self {
-            Self::Rights => entry.is_one_of(&RIGHTS),
-            Self::EventTriggers => entry.is_one_of(&EVENT_TRIGGERS),
-            // The two are told apart by their sections.
-            Self::BeforeRows | Self::AfterRows => !entry.is_one_of(&RIGHTS) && !entry.is_one_of(&EVENT_TRIGGERS),
+            Self::Rights => rights,
+            Self::EventTriggers => event_triggers,
+            Self::BeforeRows => !entry.after_rows && !rights && !event_triggers,
+            Self::AfterRows => entry.after_rows && !rights && !event_triggers,
         }
     }
 }
@@ -209,13 +210,20 @@ impl Archive {
     }
 
     async fn list(&self, tools: &dyn Tools, major: u32) -> Result<Vec<Entry>, Error> {
+        // Only a verbose list tells what depends on what, and only another one what is in a section.
+        let all = self.list_by(tools, major, "--verbose");
+        let after_rows = self.list_by(tools, major, "--section=post-data");
+        let (all, after_rows) = try_join!(all, after_rows)?;
+        Ok(entries::parse_both(&all, &after_rows))
+    }
+
+    async fn list_by(&self, tools: &dyn Tools, major: u32, argument: &str) -> Result<String, Error> {
         let text = NamedTempFile::new().map_err(|source| Error::Spool { source })?;
         let call = ToolCall {
             tool: Tool::PgRestore,
             major,
             settings: None,
-            // Only then it tells what depends on what.
-            arguments: vec!["--list".to_owned(), "--verbose".to_owned()],
+            arguments: vec!["--list".to_owned(), argument.to_owned()],
             options: String::new(),
             jobs: 1,
             list: None,
@@ -224,7 +232,7 @@ impl Archive {
         };
         tools.run(call).await?;
         let text = std::fs::read(text.path()).map_err(|source| Error::Spool { source })?;
-        Ok(entries::parse(&String::from_utf8_lossy(&text)))
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 }
 
@@ -255,9 +263,9 @@ mod tests {
                     9; 826 16800 DEFAULT ACL app DEFAULT PRIVILEGES FOR TABLES owner\n\
                     10; 3466 17000 EVENT TRIGGER - watch owner\n11; 0 0 COMMENT - EVENT TRIGGER watch owner\n\
                     12; 1259 16404 TABLE app EVENT TRIGGER owner\n";
-        let entries = entries::parse(list);
+        let entries = entries::parse_both(list, "; only these\n12; 1259 16404 TABLE app EVENT TRIGGER owner\n");
         let of = |stretch: Stretch| listed(entries.iter().filter(|entry| stretch.has(entry)));
         assert_eq!((of(Stretch::Rights), of(Stretch::EventTriggers)), ("8;\n9;\n".into(), "10;\n11;\n".into()));
-        assert_eq!((of(Stretch::BeforeRows), of(Stretch::AfterRows)), ("7;\n12;\n".into(), "7;\n12;\n".into()));
+        assert_eq!((of(Stretch::BeforeRows), of(Stretch::AfterRows)), ("7;\n".into(), "12;\n".into()));
     }
 }

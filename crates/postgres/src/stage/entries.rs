@@ -1,6 +1,6 @@
 //! What pg_restore lists of an archive.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::TableFacts;
 
@@ -15,6 +15,8 @@ pub(super) struct Entry {
     what: String,
     /// The numbers of others.
     needs: Vec<String>,
+    /// Whether it comes after the rows, as pg_restore parts an archive.
+    pub after_rows: bool,
 }
 
 impl Entry {
@@ -39,10 +41,18 @@ pub(super) fn parse(list: &str) -> Vec<Entry> {
         if let (Some(needs), Some(entry)) = (rest.trim_start().strip_prefix("depends on:"), entries.last_mut()) {
             entry.needs = needs.split_whitespace().map(str::to_owned).collect();
         } else if let Some(what) = rest.trim_start().splitn(3, ' ').nth(2).filter(|_| !number.is_empty()) {
-            entries.push(Entry { number: number.to_owned(), what: what.to_owned(), needs: Vec::new() });
+            let (number, what) = (number.to_owned(), what.to_owned());
+            entries.push(Entry { number, what, needs: Vec::new(), after_rows: false });
         }
     }
     entries
+}
+
+/// The same, told by another list which of them come after the rows.
+pub(super) fn parse_both(list: &str, after_rows: &str) -> Vec<Entry> {
+    let after_rows: HashSet<_> = parse(after_rows).into_iter().map(|entry| entry.number).collect();
+    let mark = |entry: Entry| Entry { after_rows: after_rows.contains(&entry.number), ..entry };
+    parse(list).into_iter().map(mark).collect()
 }
 
 /// Entries as pg_restore wants them listed.
