@@ -11,7 +11,7 @@ import measure
 from cluster import free_port
 from measure import Series
 from rounds import DATABASE, MIB, load_back
-from tools import Backstay, Custom, Directory, Gzip, PgBackRest, Restic
+from tools import Backstay, Custom, Directory, Gzip, PgBackRest, Restic, newest_phases
 
 CROWD = 100
 """Clients that are connected while a database is taken back."""
@@ -41,7 +41,7 @@ def first_copy(bench, database_bytes):
     results = {"first copy": taken, "stored": stored, "load back": loaded}
     results.update(repeated_copies(bench, [restic, pgbackrest, backstay]))
     results["cluster put back over a changed one"] = pgbackrest_delta(bench, pgbackrest)
-    results["outage"] = outage(bench, backstay)
+    results["outage"], results["phases"] = outage(bench, backstay)
     results["database bytes"] = database_bytes
     return results
 
@@ -86,9 +86,10 @@ def pgbackrest_delta(bench, tool):
 
 def outage(bench, backstay):
     """The longest time that clients have to do without while the database is taken back: one that connects anew for each
-    question, alone and beside a hundred that stay connected, and the one of the hundred that fared worst."""
+    question, alone and beside a hundred that stay connected, and the one of the hundred that fared worst. And what the
+    restores took."""
     bench.say("outage")
-    alone, beside, worst = [], [], []
+    alone, beside, worst, phases = [], [], [], {}
     for crowd in [0, CROWD] * bench.rounds:
         bench.cluster.sql("update documents set note = 'bad release' where id % 50 = 0", DATABASE)
         # A hundred that connect are no outage: the reader begins when they have.
@@ -101,9 +102,10 @@ def outage(bench, backstay):
             worst.append(of_others)
         else:
             alone.append(longest)
+            phases["A restore beside one client"] = newest_phases(backstay("history", "--json"), "restore")
         bench.say(f"  without an answer for {longest * 1000:.0f} ms, beside {crowd} others")
         backstay("settle", "--discard", "--yes", "-q")
-    return {"alone": alone, f"beside {CROWD} others": beside, f"the worst of the {CROWD}": worst}
+    return {"alone": alone, f"beside {CROWD} others": beside, f"the worst of the {CROWD}": worst}, phases
 
 
 class Clients:

@@ -107,10 +107,9 @@ def page_lines(folder, about, results, commits):
         f"- Machine: {about['machine']}",
         f"- Versions: {', '.join(about['versions'])}",
         f"- Size: {about['size']}. Medians of the rounds. Memory is the most that all processes of the tool had at one moment. The",
-        "  server's own work is in the wall time only. Loading back is with Backstay also the proof: all of it is compared.",
-        "",
-        "## What it must reach",
-        "",
+        "  server's own work is in the wall time only. Loading back is with Backstay also the proof: all of it is compared. It",
+        "  is loaded as pg_restore does it, without statistics; a restore gathers them as well.",
+        "\n## What it must reach\n",
         "| | measured | at most | |",
         "| --- | ---: | ---: | --- |",
     )
@@ -125,8 +124,8 @@ def page_lines(folder, about, results, commits):
 
 
 def section(folder, name, title, case, commit):
-    tables = [found.values() for found in case.values() if isinstance(found, dict)]
-    rounds = max(len(found.runs) for table in tables for found in table if isinstance(found, Series))
+    found = [found for table in case.values() if isinstance(table, dict) for found in table.values()]
+    rounds = max(len(series.runs) for series in found if isinstance(series, Series))
     yield from ("", f"## {title}", "", f"{rounds} {'round' if rounds == 1 else 'rounds'}, at commit {commit}.")
     if "database bytes" in case:
         yield f"{case['database bytes'] / 1e9:.2f} GB on the server."
@@ -140,9 +139,9 @@ def section(folder, name, title, case, commit):
             f"A Compose stack with a database of {case['stack bytes'] / MIB:.0f} MiB. A release was deployed that migrates, changes rows and is",
             "unhealthy; the clock runs from the end of that deploy until the old release answers that it and its database are well.",
         )
-        for name, phases in case["phases"].items():
-            steps = ", ".join(f"{phase} {milliseconds / 1000:.2f} s" for phase, milliseconds in phases)
-            yield from ("", f"{name}, by phases: {steps}.")
+    for who, phases in case.get("phases", {}).items():
+        steps = ", ".join(f"{phase} {milliseconds / 1000:.2f} s" for phase, milliseconds in phases)
+        yield from ("", f"{who}, by phases: {steps}.")
     for kind, found in case.items():
         if not isinstance(found, dict) or kind == "phases":
             continue
