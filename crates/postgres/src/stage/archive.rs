@@ -31,6 +31,7 @@ pub(crate) enum Stretch {
 }
 
 impl Stretch {
+    /// The section of the archive that it is.
     fn section(self) -> Option<String> {
         match self {
             Self::BeforeRows => Some("--section=pre-data".to_owned()),
