@@ -1,4 +1,4 @@
-"""Writes what was measured: a page for people, plots, and the raw numbers."""
+"""Writes what was measured: a page for people with its plots, and the raw numbers."""
 
 import json
 import os
@@ -7,6 +7,7 @@ from statistics import median
 
 from clock import OWN, WARM
 from measure import Series
+from plot import bars
 
 MIB = 1 << 20
 GZIP, CUSTOM, DIRECTORY = "pg_dump | gzip", "pg_dump -Fc", "pg_dump -Fd -j2 -Z0, in memory"
@@ -109,7 +110,9 @@ def page_lines(folder, about, results, commits):
         f"- Size: {about['size']}. Medians of the rounds. Memory is the most that all processes of the tool had at one moment. The",
         "  server's own work is in the wall time only. Loading back is with Backstay also the proof: all of it is compared. It",
         "  is loaded as pg_restore does it, without statistics; a restore gathers them as well.",
-        "\n## What it must reach\n",
+        "",
+        "## What it must reach",
+        "",
         "| | measured | at most | |",
         "| --- | ---: | ---: | --- |",
     )
@@ -124,9 +127,7 @@ def page_lines(folder, about, results, commits):
 
 
 def section(folder, name, title, case, commit):
-    found = [found for table in case.values() if isinstance(table, dict) for found in table.values()]
-    rounds = max(len(series.runs) for series in found if isinstance(series, Series))
-    yield from ("", f"## {title}", "", f"{rounds} {'round' if rounds == 1 else 'rounds'}, at commit {commit}.")
+    yield from ("", f"## {title}", "", f"At commit {commit}.")
     if "database bytes" in case:
         yield f"{case['database bytes'] / 1e9:.2f} GB on the server."
     if "tables" in case:
@@ -150,11 +151,11 @@ def section(folder, name, title, case, commit):
             stored = case.get("stored" if kind == "first copy" else f"{kind}: stored", {})
             yield from time_table(kind, rows, stored)
             if name == "database" and kind in ("first copy", "load back"):
-                yield from plot(folder, f"performance-{kind.replace(' ', '-')}", f"{kind}, seconds",
-                                [(tool, figures.seconds) for tool, figures in rows])
+                yield from bars(folder, f"performance-{kind.replace(' ', '-')}", f"{kind}, seconds",
+                                [(tool, figures.seconds) for tool, figures in rows], BACKSTAY)
     if "stored" in case:
-        yield from plot(folder, "performance-stored", "stored after the first copy, MiB",
-                        [(tool, size / MIB) for tool, size in case["stored"].items()])
+        yield from bars(folder, "performance-stored", "stored after the first copy, MiB",
+                        [(tool, size / MIB) for tool, size in case["stored"].items()], BACKSTAY)
     if "outage" in case:
         yield from ("", "The longest time that a client was without an answer while the database was taken back. It connects for each",
                     "question and tries again after 5 ms; the others stay connected, ask once a second, and come back in the same way:", "")
@@ -165,35 +166,17 @@ def section(folder, name, title, case, commit):
 def time_table(kind, rows, stored):
     first = BACKSTAY if BACKSTAY in dict(rows) else rows[0][0]
     own = dict(rows)[first].seconds
-    yield from ("", f"### {kind[0].upper()}{kind[1:]}", "")
-    column = " stored, MiB |" if stored else ""
-    yield f"| | seconds | {first} / it | processor, s | peak memory, MiB |{column}"
-    yield "| --- | ---: | ---: | ---: | ---: |" + (" ---: |" if stored else "")
+    rounds = max(len(figures.runs) for _, figures in rows)
+    yield from ("", f"### {kind[0].upper()}{kind[1:]}", "", f"{rounds} {'round' if rounds == 1 else 'rounds'}.", "")
+    columns = ["seconds", *["from, to"] * (rounds > 1), f"{first} / it", "processor, s", "peak memory, MiB", *["stored, MiB"] * bool(stored)]
+    yield f"| | {' | '.join(columns)} |"
+    yield "| --- |" + " ---: |" * len(columns)
     for tool, figures in rows:
+        all_seconds = [run.seconds for run in figures.runs]
+        spread = f" {min(all_seconds):.2f}, {max(all_seconds):.2f} |" if rounds > 1 else ""
         size = f" {stored[tool] / MIB:.1f} |" if stored else ""
         name = tool.replace("|", "\\|")
         yield (
-            f"| {name} | {figures.seconds:.2f} | {own / figures.seconds:.2f} | {figures.processor:.2f} | "
+            f"| {name} | {figures.seconds:.2f} |{spread} {own / figures.seconds:.2f} | {figures.processor:.2f} | "
             f"{figures.memory / MIB:.0f} |{size}"
         )
-
-
-def plot(folder, name, title, bars):
-    """A bar for each tool, ours in another colour; readable on a light and on a dark page."""
-    most = max(value for _, value in bars)
-    height = 34 + 26 * len(bars)
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="720" height="{height}" font-family="sans-serif" font-size="13">',
-        f'<rect width="720" height="{height}" fill="#ffffff"/>',
-        f'<text x="10" y="20" font-weight="bold" fill="#222222">{title}</text>',
-    ]
-    for index, (tool, value) in enumerate(bars):
-        top = 32 + 26 * index
-        colour = "#2a6f97" if tool == BACKSTAY else "#a9b4c2"
-        lines.append(f'<text x="236" y="{top + 14}" text-anchor="end" fill="#222222">{tool.replace("&", "&amp;")}</text>')
-        lines.append(f'<rect x="244" y="{top}" width="{max(2, 400 * value / most):.1f}" height="19" fill="{colour}"/>')
-        lines.append(f'<text x="{250 + 400 * value / most:.1f}" y="{top + 14}" fill="#222222">{value:.1f}</text>')
-    lines.append("</svg>")
-    with open(f"{folder}/{name}.svg", "w") as drawing:
-        drawing.write("\n".join(lines) + "\n")
-    yield from ("", f"![{title}]({name}.svg)")

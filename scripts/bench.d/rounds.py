@@ -25,10 +25,10 @@ class Bench:
         self.cluster.sql("checkpoint")
         os.sync()
 
-    def in_turn(self, tools, act):
+    def in_turn(self, tools, act, rounds=None):
         """Every tool once a round, each round beginning with another one, so that a drift of the machine hits all."""
         series = {tool.name: Series() for tool in tools}
-        for round in range(self.rounds):
+        for round in range(rounds or self.rounds):
             shift = round % len(tools)
             for tool in tools[shift:] + tools[:shift]:
                 self.at_rest()
