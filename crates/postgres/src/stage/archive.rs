@@ -31,15 +31,6 @@ pub(crate) enum Stretch {
 }
 
 impl Stretch {
-    /// The section of the archive that it is.
-    fn section(self) -> Option<String> {
-        match self {
-            Self::BeforeRows => Some("--section=pre-data".to_owned()),
-            Self::AfterRows => Some("--section=post-data".to_owned()),
-            Self::Rights | Self::EventTriggers => None,
-        }
-    }
-
     fn has(self, entry: &Entry) -> bool {
         let (rights, event_triggers) = (entry.is_one_of(&RIGHTS), entry.is_one_of(&EVENT_TRIGGERS));
         match self {
@@ -64,7 +55,7 @@ pub(crate) struct Archive {
 
 /// What one run of pg_restore is told beside the list.
 struct How {
-    argument: Option<String>,
+    argument: Option<&'static str>,
     jobs: usize,
     options: String,
 }
@@ -119,13 +110,11 @@ impl Archive {
         }
         let spool = |source| Error::Spool { source };
         let text = NamedTempFile::new().map_err(spool)?;
-        let mut arguments = vec!["--no-subscriptions".to_owned(), "--file=-".to_owned()];
-        arguments.extend(stretch.section());
         let call = ToolCall {
             tool: Tool::PgRestore,
             major: self.written_by,
             settings: None,
-            arguments,
+            arguments: vec!["--no-subscriptions".to_owned(), "--file=-".to_owned()],
             options: String::new(),
             jobs: 1,
             list: Some(&list),
@@ -144,7 +133,7 @@ impl Archive {
             return Ok(());
         }
         let jobs = if stretch == Stretch::AfterRows { target.part.options().workers.max(1) } else { 1 };
-        self.restore_listed(target, &list, How { argument: stretch.section(), jobs, options: OPTIONS.to_owned() }).await
+        self.restore_listed(target, &list, How { argument: None, jobs, options: OPTIONS.to_owned() }).await
     }
 
     /// Restores these entries ahead of their stretch: all of them, or none.
@@ -154,7 +143,7 @@ impl Archive {
         entries: &[&Entry],
         means: Means,
     ) -> Result<(), Error> {
-        let argument = Some("--single-transaction".to_owned());
+        let argument = Some("--single-transaction");
         let Means { memory_kib, helpers } = means;
         let options =
             format!("{OPTIONS} -c maintenance_work_mem={memory_kib}kB -c max_parallel_maintenance_workers={helpers}");
@@ -173,7 +162,7 @@ impl Archive {
             "--no-subscriptions".to_owned(),
             format!("--dbname=dbname='{database}'"),
         ];
-        arguments.extend(how.argument);
+        arguments.extend(how.argument.map(str::to_owned));
         let call = ToolCall {
             tool: Tool::PgRestore,
             major: self.major(target),
