@@ -32,6 +32,13 @@ class Series:
     def seconds(self):
         return median(run.seconds for run in self.runs)
 
+    def over(self, other):
+        """How many times as long it takes: the middle of the ratios of each round, where both were measured in the same
+        ones, so that a machine that is slower for some minutes is so for both; else the ratio of the middles."""
+        if len(self.runs) == len(other.runs):
+            return median(own.seconds / its.seconds for own, its in zip(self.runs, other.runs))
+        return self.seconds / other.seconds
+
     @property
     def processor(self):
         return median(run.processor for run in self.runs)

@@ -42,21 +42,21 @@ def reach(results):
     """(what, measured, bound, written as) for each bound that this run has a figure for."""
     rows = []
 
-    def ratio(what, bound, case, over, figure=lambda found: found.seconds, own=BACKSTAY):
-        if case and own in case and over in case:
-            rows.append((what, figure(case[own]) / figure(case[over]), bound, "{:.2f}"))
+    def ratio(what, bound, case, other, own=BACKSTAY):
+        if case and own in case and other in case:
+            own, other = case[own], case[other]
+            rows.append((what, own.over(other) if isinstance(own, Series) else own / other, bound, "{:.2f}"))
 
     database = results.get("database", {})
     first, stored = database.get("first copy"), database.get("stored")
     ratio("first sealed snapshot / `pg_dump \\| gzip`", 0.30, first, GZIP)
     ratio("first snapshot / pgBackRest full", 0.80, first, PGBACKREST)
     ratio("first snapshot / `pg_dump -Fd -j2 -Z0` to a memory file system", 1.3, first, DIRECTORY)
-    ratio("stored bytes, first / `pg_dump -Fc`", 0.95, stored, CUSTOM, lambda size: size)
+    ratio("stored bytes, first / `pg_dump -Fc`", 0.95, stored, CUSTOM)
     place = database.get("repeat, 1 % in one place: stored")
     if place and stored:
         rows.append(("repeat, 1 % in one place: stored bytes / first", place[BACKSTAY] / stored[BACKSTAY], 0.05, "{:.3f}"))
-    ratio("repeat, 1 % scattered: stored bytes / restic's", 1.0, database.get("repeat, 1 % scattered: stored"), RESTIC,
-          lambda size: size)
+    ratio("repeat, 1 % scattered: stored bytes / restic's", 1.0, database.get("repeat, 1 % scattered: stored"), RESTIC)
     ratio("cold stage and proof / `pg_restore -j2`", 1.2, database.get("load back"), CUSTOM)
     for who, seconds in list(database.get("outage", {}).items())[:2]:
         rows.append((f"outage of the database in a restore, {who}, seconds", median(seconds), 0.2, "{:.3f}"))
@@ -107,9 +107,10 @@ def page_lines(folder, about, results, commits):
         "",
         f"- Machine: {about['machine']}",
         f"- Versions: {', '.join(about['versions'])}",
-        f"- Size: {about['size']}. Medians of the rounds. Memory is the most that all processes of the tool had at one moment. The",
-        "  server's own work is in the wall time only. Loading back is with Backstay also the proof: all of it is compared. It",
-        "  is loaded as pg_restore does it, without statistics; a restore gathers them as well.",
+        f"- Size: {about['size']}. Medians of the rounds; ratios are the median of each round's, where both tools were in the same",
+        "  rounds. Memory is the most that all processes of the tool had at one moment. The server's own work is in the wall time",
+        "  only. Loading back is with Backstay also the proof: all of it is compared. It is loaded as pg_restore does it, without",
+        "  statistics; a restore gathers them as well.",
         "",
         "## What it must reach",
         "",
@@ -165,18 +166,17 @@ def section(folder, name, title, case, commit):
 
 def time_table(kind, rows, stored):
     first = BACKSTAY if BACKSTAY in dict(rows) else rows[0][0]
-    own = dict(rows)[first].seconds
-    rounds = max(len(figures.runs) for _, figures in rows)
-    yield from ("", f"### {kind[0].upper()}{kind[1:]}", "", f"{rounds} {'round' if rounds == 1 else 'rounds'}.", "")
-    columns = ["seconds", *["from, to"] * (rounds > 1), f"{first} / it", "processor, s", "peak memory, MiB", *["stored, MiB"] * bool(stored)]
+    own = dict(rows)[first]
+    yield from ("", f"### {kind[0].upper()}{kind[1:]}", "")
+    columns = ["rounds", "seconds", "from, to", f"{first} / it", "processor, s", "peak memory, MiB", *["stored, MiB"] * bool(stored)]
     yield f"| | {' | '.join(columns)} |"
     yield "| --- |" + " ---: |" * len(columns)
     for tool, figures in rows:
-        all_seconds = [run.seconds for run in figures.runs]
-        spread = f" {min(all_seconds):.2f}, {max(all_seconds):.2f} |" if rounds > 1 else ""
+        each = [run.seconds for run in figures.runs]
+        spread = f"{min(each):.2f}, {max(each):.2f}" if len(each) > 1 else ""
         size = f" {stored[tool] / MIB:.1f} |" if stored else ""
         name = tool.replace("|", "\\|")
         yield (
-            f"| {name} | {figures.seconds:.2f} |{spread} {own / figures.seconds:.2f} | {figures.processor:.2f} | "
+            f"| {name} | {len(each)} | {figures.seconds:.2f} | {spread} | {own.over(figures):.2f} | {figures.processor:.2f} | "
             f"{figures.memory / MIB:.0f} |{size}"
         )
