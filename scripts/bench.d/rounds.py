@@ -26,11 +26,13 @@ class Bench:
         os.sync()
 
     def in_turn(self, tools, act, rounds=None):
-        """Every tool once a round, each round beginning with another one, so that a drift of the machine hits all."""
+        """Every tool once a round, each round beginning with another one, so that a drift of the machine hits all; and in
+        every other round backwards, for what came before a tool is felt as well."""
         series = {tool.name: Series() for tool in tools}
         for round in range(rounds or self.rounds):
-            shift = round % len(tools)
-            for tool in tools[shift:] + tools[:shift]:
+            shift = round // 2 % len(tools)
+            order = tools[shift:] + tools[:shift]
+            for tool in order if round % 2 == 0 else order[::-1]:
                 self.at_rest()
                 run = act(tool)
                 series[tool.name].runs.append(run)
